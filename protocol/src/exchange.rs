@@ -1,0 +1,231 @@
+//! How a host gets its connection token: challenge, request, grant, over HTTPS.
+//!
+//! Enrolment and renewal are one exchange that differ in their proof. The request is signed by the *new* key, so that it proves
+//! possession of what it asks a token for; the proof shows the right to: an install key, or the host's last key signing its
+//! successor. The choice of proofs is open: later ones take new labels.
+
+use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::{
+    id::HostId,
+    key::{Host, Public, Secret},
+    limits::EXCHANGE_BYTES_MAX,
+    signed::{self, Message, Typ, VerifyError},
+    time::UnixMillis,
+};
+
+/// Path of the challenge, by POST.
+pub const CHALLENGE_PATH: &str = "/v1/exchange/challenge";
+/// Path of the exchange, by POST.
+pub const EXCHANGE_PATH: &str = "/v1/exchange";
+/// Media type of everything in the exchange.
+pub const CONTENT_TYPE: &str = "application/cbor";
+
+int_map! {
+    /// What the broker asks to have signed, and its time.
+    pub struct Challenge {
+        /// Opaque to the host; good for a minute.
+        1 => req nonce: ByteArray<32>,
+        /// The broker's time, on which the host's `server_now` rests.
+        2 => req time: UnixMillis,
+    }
+}
+
+int_map! {
+    /// An install key, presented.
+    pub struct InstallProof {
+        /// Which key.
+        1 => req kid: ByteArray<8>,
+        /// The key itself; it travels inside TLS to the broker that made it, once.
+        2 => req secret: ByteArray<32>,
+    }
+}
+
+int_map! {
+    /// The host's last key names its successor.
+    pub struct Succession {
+        /// Whose.
+        1 => req host: HostId,
+        /// The generation of the new key.
+        2 => req generation: u64,
+        /// The new key.
+        3 => req key: Public<Host>,
+        /// When, by the host's notion of the broker's time.
+        4 => req time: UnixMillis,
+    }
+}
+
+impl Message for Succession {
+    const TYP: Typ = Typ::Text("application/vnd.outhaul.succession+cbor");
+    type Signer = Host;
+    const BYTES_MAX: usize = 512;
+}
+
+int_choice! {
+    /// What shows the right to a token.
+    pub enum Proof {
+        /// First contact: the install key.
+        1 => InstallKey(InstallProof),
+        /// Ever after: a signed [`Succession`] by the last key.
+        2 => HostKey(ByteBuf),
+    }
+}
+
+int_map! {
+    /// A request for a connection token.
+    pub struct Request {
+        /// The challenge's nonce.
+        1 => req nonce: ByteArray<32>,
+        /// Who asks.
+        2 => req host: HostId,
+        /// The key the token shall name; it signs this request.
+        3 => req key: Public<Host>,
+        /// The generation of that key: 1 at enrolment.
+        4 => req generation: u64,
+        /// The right to it.
+        5 => req proof: Proof,
+    }
+}
+
+impl Message for Request {
+    const TYP: Typ = Typ::Text("application/vnd.outhaul.exchange+cbor");
+    type Signer = Host;
+    const BYTES_MAX: usize = EXCHANGE_BYTES_MAX;
+}
+
+int_map! {
+    /// The answer.
+    pub struct Grant {
+        /// The connection token.
+        1 => req token: ByteBuf,
+        /// The broker's time.
+        2 => req time: UnixMillis,
+        /// The generation that the token rests on.
+        3 => req generation: u64,
+    }
+}
+
+int_word! {
+    /// Why an exchange was refused, as far as the host needs to know.
+    pub enum Refusal {
+        /// The request is not well-formed, or its nonce is too old: ask for a new challenge.
+        1 => Malformed = "malformed",
+        /// The install key is unknown, used, retired or expired: fetch a new bundle.
+        2 => InstallKey = "install_key_refused",
+        /// The proof does not show the right to this host.
+        3 => Proof = "proof_refused",
+        /// The host is locked, since two operators used its identity: its owner unlocks it.
+        4 => Locked = "host_locked",
+        /// The host was removed or revoked.
+        5 => Revoked = "host_revoked",
+        /// The broker cannot say now: try later.
+        6 => Unavailable = "unavailable",
+    }
+}
+
+int_map! {
+    /// A refusal, as the body of a 4xx or 5xx answer.
+    pub struct Refused {
+        /// Why.
+        1 => req reason: Refusal,
+        /// The broker's time.
+        2 => req time: UnixMillis,
+    }
+}
+
+/// Checks that a request is signed by the key it asks a token for.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_request(bytes: &[u8]) -> Result<signed::Verified<Request, Host>, VerifyError> {
+    let claimed: Request = signed::peek(bytes)?;
+    signed::verify(bytes, &[claimed.key], EXCHANGE_PATH.as_bytes())
+}
+
+/// Signs a request with the key it asks a token for.
+#[must_use]
+pub fn sign_request(key: &Secret<Host>, request: &Request) -> Vec<u8> {
+    signed::sign(key, request, EXCHANGE_PATH.as_bytes())
+}
+
+/// The key that a chain of successions ends in, starting from `first`, whose generation is `generation`.
+///
+/// # Errors
+/// [`VerifyError`] of the first link that is not signed by the key before it, or does not count up by one.
+pub fn follow<'a>(
+    host: &HostId,
+    first: Public<Host>,
+    generation: u64,
+    links: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<(u64, Public<Host>)>, VerifyError> {
+    let mut keys = vec![(generation, first)];
+    let (mut key, mut generation) = (first, generation);
+    for link in links {
+        let next: Succession = signed::verify(link, &[key], b"")?.into_value();
+        if next.host != *host || Some(next.generation) != generation.checked_add(1) {
+            return Err(VerifyError::Envelope);
+        }
+        (key, generation) = (next.key, next.generation);
+        keys.push((generation, key));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::seeded;
+
+    fn host() -> HostId {
+        HostId::new("edge-1").unwrap()
+    }
+
+    #[test]
+    fn a_request_for_somebody_elses_key_is_refused() {
+        let own = seeded::<Host>(1);
+        let mut request = Request {
+            nonce: [0; 32].into(),
+            host: host(),
+            key: own.public(),
+            generation: 1,
+            proof: Proof::InstallKey(InstallProof {
+                kid: [0; 8].into(),
+                secret: [0; 32].into(),
+            }),
+        };
+        assert!(verify_request(&sign_request(&own, &request)).is_ok());
+        request.key = seeded::<Host>(2).public();
+        assert!(verify_request(&sign_request(&own, &request)).is_err());
+    }
+
+    #[test]
+    fn a_chain_of_successions_is_followed_link_by_link() {
+        let keys: Vec<Secret<Host>> = (1..=4).map(seeded).collect();
+        let link = |signer: usize, generation: u64, next: usize| {
+            let succession = Succession {
+                host: host(),
+                generation,
+                key: keys[next].public(),
+                time: UnixMillis(0),
+            };
+            signed::sign(&keys[signer], &succession, b"")
+        };
+        let follow = |links: &[Vec<u8>]| {
+            follow(
+                &host(),
+                keys[0].public(),
+                1,
+                links.iter().map(Vec::as_slice),
+            )
+            .map(|keys| keys.len())
+        };
+        assert_eq!(follow(&[]), Ok(1));
+        assert_eq!(follow(&[link(0, 2, 1), link(1, 3, 2)]), Ok(3));
+        assert!(
+            follow(&[link(0, 2, 1), link(0, 3, 2)]).is_err(),
+            "signed by the key before last"
+        );
+        assert!(follow(&[link(0, 3, 1)]).is_err(), "a generation left out");
+        assert!(follow(&[link(3, 2, 1)]).is_err(), "signed by a stranger");
+    }
+}

@@ -1,0 +1,197 @@
+//! Install keys: `ohk1_<kid>_<secret>_<check>`, single use, shown once.
+//!
+//! The prefix is for secret scanners, the check catches a bad copy before it costs an attempt. Only the kid and the SHA-256 of the
+//! secret are ever stored: at 256 bits a slow hash buys nothing.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize as _, Zeroizing};
+
+const PREFIX: &str = "ohk1";
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Digits for 8 bytes, 32 bytes, 4 bytes in base 62.
+const KID_DIGITS: usize = 11;
+const SECRET_DIGITS: usize = 43;
+const CHECK_DIGITS: usize = 6;
+
+/// A key that enrols one host, once. Wiped on drop, never printed but by [`InstallKey::to_text`].
+pub struct InstallKey {
+    /// Which key it is; no secret.
+    pub kid: [u8; 8],
+    secret: Zeroizing<[u8; 32]>,
+}
+
+/// The text is not an install key, or was not copied whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an install key (ohk1_…), or not copied whole")]
+pub struct BadInstallKey;
+
+impl InstallKey {
+    /// A key of bytes from the system's generator.
+    #[must_use]
+    pub fn new(kid: [u8; 8], secret: Zeroizing<[u8; 32]>) -> Self {
+        Self { kid, secret }
+    }
+
+    /// The secret, for the request that redeems it.
+    #[must_use]
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// What the broker stores.
+    #[must_use]
+    pub fn secret_hash(&self) -> [u8; 32] {
+        hash_secret(&self.secret)
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(format!("{PREFIX}_"));
+        text.reserve_exact(KID_DIGITS + SECRET_DIGITS + CHECK_DIGITS + 3);
+        push_base62(&mut text, &self.kid, KID_DIGITS);
+        text.push('_');
+        push_base62(&mut text, &*self.secret, SECRET_DIGITS);
+        let check = crc32(text.as_bytes());
+        text.push('_');
+        push_base62(&mut text, &check.to_be_bytes(), CHECK_DIGITS);
+        text
+    }
+
+    /// Reads the text form; white space around it is ignored.
+    ///
+    /// # Errors
+    /// [`BadInstallKey`], which says nothing of the text.
+    pub fn from_text(text: &str) -> Result<Self, BadInstallKey> {
+        let text = text.trim();
+        let (checked, check) = text.rsplit_once('_').ok_or(BadInstallKey)?;
+        let mut parts = checked.split('_');
+        let (Some(PREFIX), Some(kid), Some(secret), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BadInstallKey);
+        };
+        let expected = from_base62::<4>(check, CHECK_DIGITS).ok_or(BadInstallKey)?;
+        if crc32(checked.as_bytes()).to_be_bytes() != expected {
+            return Err(BadInstallKey);
+        }
+        Ok(Self {
+            kid: from_base62(kid, KID_DIGITS).ok_or(BadInstallKey)?,
+            secret: from_base62(secret, SECRET_DIGITS)
+                .map(Zeroizing::new)
+                .ok_or(BadInstallKey)?,
+        })
+    }
+}
+
+impl fmt::Debug for InstallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ohk1_(redacted)")
+    }
+}
+
+/// SHA-256 of a secret.
+#[must_use]
+pub fn hash_secret(secret: &[u8; 32]) -> [u8; 32] {
+    Sha256::digest(secret).into()
+}
+
+/// What audit rows show of a key: 8 bytes of the hash of its hash, in hexadecimal, which find it and open nothing.
+#[must_use]
+pub fn fingerprint(secret_hash: &[u8; 32]) -> String {
+    let hash: [u8; 32] = Sha256::digest(secret_hash).into();
+    crate::id::hex(hash.first_chunk::<8>().unwrap_or(&[0; 8]))
+}
+
+fn push_base62(text: &mut String, bytes: &[u8], width: usize) {
+    let mut number = Zeroizing::new(bytes.to_vec());
+    let mut digits = Zeroizing::new(vec![b'0'; width]);
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0_u16;
+        for byte in number.iter_mut() {
+            let value = remainder << 8 | u16::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or(0);
+            remainder = value % 62;
+        }
+        *digit = DIGITS.get(usize::from(remainder)).copied().unwrap_or(b'0');
+    }
+    text.extend(digits.iter().map(|digit| char::from(*digit)));
+}
+
+fn from_base62<const N: usize>(text: &str, width: usize) -> Option<[u8; N]> {
+    if text.len() != width {
+        return None;
+    }
+    let mut number = [0_u8; N];
+    for digit in text.bytes() {
+        let mut carry = u16::try_from(DIGITS.iter().position(|d| *d == digit)?).ok()?;
+        for byte in number.iter_mut().rev() {
+            let value = u16::from(*byte) * 62 + carry;
+            *byte = u8::try_from(value & 0xff).ok()?;
+            carry = value >> 8;
+        }
+        if carry != 0 {
+            number.zeroize();
+            return None;
+        }
+    }
+    Some(number)
+}
+
+/// CRC-32 (IEEE 802.3), bit by bit: it runs once a key.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> InstallKey {
+        InstallKey::new([byte; 8], Zeroizing::new([byte; 32]))
+    }
+
+    #[test]
+    fn keys_round_trip_at_their_full_range() {
+        for byte in [0, 1, 0x7f, 0xff] {
+            let text = key(byte).to_text();
+            assert_eq!(text.len(), 4 + 1 + 11 + 1 + 43 + 1 + 6);
+            let read = InstallKey::from_text(&format!(" {}\n", *text)).unwrap();
+            assert_eq!((read.kid, *read.secret()), ([byte; 8], [byte; 32]));
+        }
+    }
+
+    #[test]
+    fn a_bad_copy_is_refused() {
+        let text = key(9).to_text();
+        for index in 0..text.len() {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[index] = if bytes[index] == b'a' { b'b' } else { b'a' };
+            assert!(
+                InstallKey::from_text(std::str::from_utf8(&bytes).unwrap()).is_err(),
+                "{index}"
+            );
+            assert!(InstallKey::from_text(&text[..index]).is_err());
+        }
+        assert!(InstallKey::from_text("").is_err());
+        assert_eq!(from_base62::<4>("zzzzzz", 6), None, "past 32 bits");
+    }
+
+    #[test]
+    fn a_key_does_not_print_and_its_fingerprint_is_not_its_hash() {
+        assert_eq!(format!("{:?}", key(1)), "ohk1_(redacted)");
+        let hash = key(1).secret_hash();
+        assert!(!crate::id::hex(&hash).contains(&fingerprint(&hash)));
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+}

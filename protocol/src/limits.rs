@@ -1,0 +1,79 @@
+//! Every maximum that the wire knows, with its reason. What crosses the boundary is small; these numbers keep it so.
+
+/// The longest MQTT packet, in bytes. A batch of events fits with room for its head and topic.
+pub const PACKET_BYTES_MAX: usize = 64 * 1024;
+
+/// The most a peer may send before it is authenticated, in bytes: a CONNECT with a two-link token is under 1 KiB.
+pub const PACKET_BYTES_BEFORE_AUTH_MAX: usize = 4 * 1024;
+
+/// Unacknowledged QoS 1 messages each way (MQTT 5.0 §3.2.2.3.3).
+pub const RECEIVE_MAXIMUM: u16 = 128;
+
+/// The longest id, in bytes: a DNS label and one to spare.
+pub const ID_BYTES_MAX: usize = 64;
+
+/// The longest topic, in bytes: `v1/<64>/<64>/events`, rounded up.
+pub const TOPIC_BYTES_MAX: usize = 256;
+
+/// The longest token, in bytes; a sandbox token with its parent is about 500.
+pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
+
+/// Entries in a token's scope. A host needs two, a sandbox one, a reader a few.
+pub const SCOPE_ENTRIES_MAX: usize = 16;
+
+/// The longest signed command or report, in bytes: it fits one packet with its topic.
+pub const MESSAGE_BYTES_MAX: usize = 60 * 1024;
+
+/// The longest request or answer of the token exchange, in bytes.
+pub const EXCHANGE_BYTES_MAX: usize = 8 * 1024;
+
+/// Events in one batch. 64 is normal, 256 under load: past that a verify costs no less per event.
+pub const BATCH_EVENTS_MAX: usize = 256;
+
+/// Events in a batch when nothing presses.
+pub const BATCH_EVENTS_NORMAL: usize = 64;
+
+/// The longest body of a batch, in bytes. With its head it fits a packet, and a packet inside a `forwarded` report fits too.
+pub const BATCH_BODY_BYTES_MAX: usize = 48 * 1024;
+
+/// The longest signed head of a batch, in bytes; an ordinary one is about 250.
+pub const BATCH_HEAD_BYTES_MAX: usize = 512;
+
+/// How long a batch may wait for its next event, in milliseconds.
+pub const BATCH_WAIT_MS_MAX: u64 = 100;
+
+/// The most data one event carries, in bytes. A longer line is split with a continuation mark.
+pub const EVENT_DATA_BYTES_MAX: usize = 8 * 1024;
+
+/// Arguments of a launched command.
+pub const ARGUMENTS_MAX: usize = 256;
+
+/// The longest argument, environment value or image reference, in bytes.
+pub const ARGUMENT_BYTES_MAX: usize = 32 * 1024;
+
+/// Environment variables of a launched command.
+pub const ENVIRONMENT_MAX: usize = 128;
+
+/// Sources that one sandbox may name.
+pub const SOURCES_MAX: usize = 16;
+
+/// The longest free text in a report, in bytes: a reason that a person reads.
+pub const DETAIL_BYTES_MAX: usize = 512;
+
+/// Sandboxes that one `status` or `reconciled` report lists. A host that runs more sends several.
+pub const REPORT_SANDBOXES_MAX: usize = 256;
+
+/// The longest a command may live, in milliseconds: hosts remember ids until they expire, and must not remember for ever.
+pub const COMMAND_LIFE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+/// How far two clocks may differ before a date is refused, in seconds. RFC 8392 leaves it to us; no more than this, anywhere.
+pub const LEEWAY_S: u64 = 60;
+
+/// Life of a host's connection token, in seconds.
+pub const HOST_TOKEN_LIFE_S_MAX: u64 = 3600;
+
+/// Life of a sandbox's token, in seconds.
+pub const SANDBOX_TOKEN_LIFE_S_MAX: u64 = 15 * 60;
+
+/// Dispatchers that a bundle or a policy may list.
+pub const DISPATCHERS_MAX: usize = 64;

@@ -1,0 +1,475 @@
+//! Event streams: batches under signed, chained heads.
+//!
+//! The sandbox's key signs a head that holds the BLAKE3 of the batch's body and of the head before it; the body travels beside the
+//! head (a CBOR sequence, RFC 8742). So nobody can invent, drop or reorder events unseen, and bodies can be purged while the chain
+//! still verifies. Hashes are over the bytes that travelled, never over a re-encoding.
+
+use serde_bytes::ByteArray;
+
+use crate::{
+    cbor::{self, CborError},
+    event::{self, BadBody, Event, Events},
+    id::{HostId, SandboxId},
+    key::{Public, Sandbox, Secret},
+    limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_HEAD_BYTES_MAX},
+    signed::{self, Envelope, Typ, VerifyError},
+    time::UnixMillis,
+    topic::Topic,
+};
+
+const TYP: Typ = Typ::Text("application/vnd.outhaul.batch+cbor");
+
+int_map! {
+    /// What a batch's signature covers.
+    pub struct Head {
+        /// Which stream: see [`stream_id`].
+        1 => req stream: ByteArray<16>,
+        /// Counts the starts of its writer, from 1.
+        2 => req epoch: u64,
+        /// Counts the batches of the epoch, from 0.
+        3 => req batch: u64,
+        /// The number of the first event, from 0 over the whole stream.
+        4 => req first: u64,
+        /// How many events; 0 is a heartbeat.
+        5 => req count: u64,
+        /// BLAKE3 of the signed head before this one; zeros for the first.
+        6 => req previous: ByteArray<32>,
+        /// BLAKE3 of the body.
+        7 => req body_hash: ByteArray<32>,
+        /// Length of the body, in bytes.
+        8 => req body_bytes: u64,
+        /// When it was sealed.
+        9 => req time: UnixMillis,
+        /// The id of the token that its writer held, in the first head of an epoch.
+        10 => opt token: ByteArray<8>,
+        /// There is no batch after this one.
+        11 => opt closing: bool,
+    }
+}
+
+/// The id of a sandbox's stream: half of the BLAKE3 of its topic. A head says where it belongs without the topic at hand.
+#[must_use]
+pub fn stream_id(host: &HostId, sandbox: &SandboxId) -> [u8; 16] {
+    let topic = Topic::Events(host.clone(), sandbox.clone()).to_string();
+    let hash = blake3::hash(topic.as_bytes());
+    let mut id = [0; 16];
+    id.iter_mut()
+        .zip(hash.as_bytes())
+        .for_each(|(to, from)| *to = *from);
+    id
+}
+
+/// Writes one epoch of a stream.
+#[derive(Debug)]
+pub struct Writer {
+    key: Secret<Sandbox>,
+    stream: [u8; 16],
+    epoch: u64,
+    batch: u64,
+    first: u64,
+    previous: [u8; 32],
+    token: [u8; 8],
+    pending: Vec<u8>,
+    pending_count: usize,
+}
+
+impl Writer {
+    /// The first epoch of a stream, under the token with this id.
+    #[must_use]
+    pub fn new(key: Secret<Sandbox>, stream: [u8; 16], token: [u8; 8]) -> Self {
+        Self {
+            key,
+            stream,
+            epoch: 1,
+            batch: 0,
+            first: 0,
+            previous: [0; 32],
+            token,
+            pending: Vec::new(),
+            pending_count: 0,
+        }
+    }
+
+    /// The key that signs its heads, for proving possession of it.
+    #[must_use]
+    pub fn key(&self) -> &Secret<Sandbox> {
+        &self.key
+    }
+
+    /// Adds an event to the batch under way. `false`: the batch is full, seal it first.
+    #[must_use]
+    pub fn push(&mut self, event: &Event<'_>) -> bool {
+        // The longest head of an event: an array of six with five long integers and a long length.
+        const EVENT_HEAD_BYTES_MAX: usize = 64;
+        let after = self.pending.len() + event.data.len() + EVENT_HEAD_BYTES_MAX;
+        if self.pending_count >= BATCH_EVENTS_MAX || after > BATCH_BODY_BYTES_MAX {
+            return false;
+        }
+        event.encode(&mut self.pending);
+        self.pending_count += 1;
+        true
+    }
+
+    /// Events in the batch under way.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending_count
+    }
+
+    /// Seals the batch under way, empty or not: its MQTT payload.
+    pub fn seal(&mut self, time: UnixMillis, closing: bool) -> Vec<u8> {
+        let body_head = event::body_head(self.pending_count);
+        let mut hash = blake3::Hasher::new();
+        hash.update(&body_head).update(&self.pending);
+        let count = self.pending_count as u64;
+        let head = Head {
+            stream: self.stream.into(),
+            epoch: self.epoch,
+            batch: self.batch,
+            first: self.first,
+            count,
+            previous: self.previous.into(),
+            body_hash: (*hash.finalize().as_bytes()).into(),
+            body_bytes: (body_head.len() + self.pending.len()) as u64,
+            time,
+            token: (self.batch == 0).then(|| self.token.into()),
+            closing: closing.then_some(true),
+        };
+        let mut payload = signed::seal(&self.key, TYP, &cbor::to_vec(&head), b"", None);
+        self.previous = *blake3::hash(&payload).as_bytes();
+        payload.reserve_exact(body_head.len() + self.pending.len());
+        payload.extend_from_slice(&body_head);
+        payload.extend_from_slice(&self.pending);
+        self.pending.clear();
+        self.pending_count = 0;
+        self.batch = self.batch.saturating_add(1);
+        self.first = self.first.saturating_add(count);
+        payload
+    }
+}
+
+/// Why a batch was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// No signed head at its front.
+    #[error("batch: {0}")]
+    Head(#[from] VerifyError),
+    /// Numbers in the head that make no sense, or a body of another length.
+    #[error("batch: its head and its body do not fit")]
+    Shape,
+}
+
+/// A batch taken apart, borrowing from the payload. Its signature is not checked.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// What it says of itself.
+    pub head: Head,
+    /// BLAKE3 of the signed head, which the next one names.
+    pub head_hash: [u8; 32],
+    /// The events, as they travelled.
+    pub body: &'a [u8],
+    envelope: Envelope<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// Takes a payload apart: strict in the head, blind to the body but for its length. This is all that the gate does.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub fn parse(payload: &'a [u8]) -> Result<Self, BatchError> {
+        let (envelope, body) = Envelope::parse_front(payload, TYP)?;
+        let head_bytes = payload
+            .get(..payload.len().saturating_sub(body.len()))
+            .filter(|bytes| bytes.len() <= BATCH_HEAD_BYTES_MAX)
+            .ok_or(BatchError::Shape)?;
+        let head: Head = cbor::from_slice(envelope.payload, BATCH_HEAD_BYTES_MAX)
+            .map_err(|error: CborError| BatchError::Head(VerifyError::Payload(error)))?;
+        let is_sound = head.body_bytes == body.len() as u64
+            && body.len() <= BATCH_BODY_BYTES_MAX
+            && head.count <= BATCH_EVENTS_MAX as u64
+            && head.first.checked_add(head.count).is_some()
+            && head.batch != u64::MAX
+            && head.epoch >= 1
+            && head.token.is_some() == (head.batch == 0)
+            && head.closing != Some(false);
+        if !is_sound {
+            return Err(BatchError::Shape);
+        }
+        Ok(Self {
+            head,
+            head_hash: *blake3::hash(head_bytes).as_bytes(),
+            body,
+            envelope,
+        })
+    }
+}
+
+/// Why a stream does not verify at a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The batch itself is refused.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Not signed by the sandbox's key.
+    #[error("the head is not signed by the sandbox's key")]
+    Signature,
+    /// Of another stream.
+    #[error("the batch belongs to another stream")]
+    Stream,
+    /// The body is not the one that was signed.
+    #[error("the body is not the one that was signed")]
+    Body,
+    /// One or more batches are missing before this one.
+    #[error("batches are missing: expected batch {expected}, found {found}")]
+    Gap {
+        /// The number that was expected.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// An earlier number with other content, or one that does not follow from the last: the writer forked, or somebody lies.
+    #[error("the batch does not follow from the one before it")]
+    Fork,
+    /// After the closing batch.
+    #[error("a batch after the closing one")]
+    Closed,
+}
+
+/// What a good batch is.
+#[derive(Clone, Debug)]
+pub enum Verdict<'a> {
+    /// The next one: its head and its events.
+    Next(Head, Events<'a>),
+    /// The last one again.
+    Again,
+}
+
+/// Follows a stream from its first batch and says for each whether it is the next.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    key: Public<Sandbox>,
+    stream: [u8; 16],
+    epoch: u64,
+    next_batch: u64,
+    next_event: u64,
+    previous: [u8; 32],
+    closed: bool,
+}
+
+impl Verifier {
+    /// Follows the stream of a sandbox, whose key a verified `launched` report names.
+    #[must_use]
+    pub fn new(host: &HostId, sandbox: &SandboxId, key: Public<Sandbox>) -> Self {
+        Self {
+            key,
+            stream: stream_id(host, sandbox),
+            epoch: 1,
+            next_batch: 0,
+            next_event: 0,
+            previous: [0; 32],
+            closed: false,
+        }
+    }
+
+    /// Events seen so far.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.next_event
+    }
+
+    /// Whether the closing batch was seen: if not, the tail may be missing.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Checks the next payload.
+    ///
+    /// # Errors
+    /// [`StreamError`]; the verifier stays where it was.
+    pub fn check<'a>(&mut self, payload: &'a [u8]) -> Result<Verdict<'a>, StreamError> {
+        let batch = Batch::parse(payload)?;
+        batch
+            .envelope
+            .verify(&[self.key], b"")
+            .map_err(|_| StreamError::Signature)?;
+        let head = &batch.head;
+        if *head.stream != self.stream {
+            return Err(StreamError::Stream);
+        }
+        if batch.head_hash == self.previous {
+            return Ok(Verdict::Again);
+        }
+        self.check_order(head)?;
+        if *blake3::hash(batch.body).as_bytes() != *head.body_hash {
+            return Err(StreamError::Body);
+        }
+        let events = Events::parse(batch.body, head.count).map_err(|BadBody| StreamError::Body)?;
+        self.epoch = head.epoch;
+        self.next_batch = head.batch.saturating_add(1);
+        self.next_event = head.first.saturating_add(head.count);
+        self.previous = batch.head_hash;
+        self.closed = head.closing.is_some();
+        Ok(Verdict::Next(batch.head, events))
+    }
+
+    fn check_order(&self, head: &Head) -> Result<(), StreamError> {
+        if self.closed {
+            return Err(StreamError::Closed);
+        }
+        let is_new_epoch = head.epoch > self.epoch;
+        let expected = if is_new_epoch { 0 } else { self.next_batch };
+        if head.epoch < self.epoch || head.batch < expected {
+            return Err(StreamError::Fork);
+        }
+        if head.batch > expected {
+            return Err(StreamError::Gap {
+                expected,
+                found: head.batch,
+            });
+        }
+        if head.first != self.next_event || *head.previous != self.previous {
+            return Err(StreamError::Fork);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Kind, key::seeded};
+
+    fn names() -> (HostId, SandboxId) {
+        (
+            HostId::new("edge-1").unwrap(),
+            SandboxId::new("build-7").unwrap(),
+        )
+    }
+
+    fn writer() -> Writer {
+        let (host, sandbox) = names();
+        Writer::new(seeded(0x0d), stream_id(&host, &sandbox), [7; 8])
+    }
+
+    fn verifier() -> Verifier {
+        let (host, sandbox) = names();
+        Verifier::new(&host, &sandbox, seeded(0x0d).public())
+    }
+
+    fn line(data: &[u8]) -> Event<'_> {
+        Event {
+            time: UnixMillis(1),
+            kind: Kind::Stdout,
+            flags: 0,
+            size: data.len() as u64,
+            value: 0,
+            data,
+        }
+    }
+
+    /// Batches of 2, 0, 1 events and a closing one.
+    fn batches() -> Vec<Vec<u8>> {
+        let mut writer = writer();
+        assert!(writer.push(&line(b"one")) && writer.push(&line(b"two")));
+        let mut batches = vec![
+            writer.seal(UnixMillis(1), false),
+            writer.seal(UnixMillis(2), false),
+        ];
+        assert!(writer.push(&line(b"three")));
+        batches.push(writer.seal(UnixMillis(3), false));
+        batches.push(writer.seal(UnixMillis(4), true));
+        batches
+    }
+
+    #[test]
+    fn a_whole_stream_verifies_and_says_that_it_is_whole() {
+        let mut verifier = verifier();
+        let mut lines = Vec::new();
+        for payload in &batches() {
+            match verifier.check(payload).unwrap() {
+                Verdict::Next(_, events) => lines.extend(events.map(|event| event.data.to_vec())),
+                Verdict::Again => panic!("nothing came twice"),
+            }
+            assert!(
+                matches!(verifier.check(payload), Ok(Verdict::Again)),
+                "a redelivery"
+            );
+        }
+        assert_eq!(lines, [&b"one"[..], b"two", b"three"]);
+        assert!(verifier.is_closed());
+        assert_eq!(verifier.events(), 3);
+    }
+
+    #[test]
+    fn what_is_missing_reordered_or_forked_is_seen() {
+        let batches = batches();
+        let check = |order: &[usize]| {
+            let mut verifier = verifier();
+            order
+                .iter()
+                .try_for_each(|index| verifier.check(&batches[*index]).map(|_| ()))
+        };
+        assert_eq!(
+            check(&[0, 2]),
+            Err(StreamError::Gap {
+                expected: 1,
+                found: 2
+            })
+        );
+        assert_eq!(
+            check(&[1]),
+            Err(StreamError::Gap {
+                expected: 0,
+                found: 1
+            })
+        );
+        assert_eq!(check(&[0, 1, 0]), Err(StreamError::Fork));
+        let mut other = writer();
+        assert!(other.push(&line(b"another")));
+        let forked = other.seal(UnixMillis(1), false);
+        let mut verifier = verifier();
+        verifier.check(&batches[0]).unwrap();
+        assert_eq!(verifier.check(&forked).err(), Some(StreamError::Fork));
+        let after = other.seal(UnixMillis(9), false);
+        assert_eq!(
+            verifier.check(&after).err(),
+            Some(StreamError::Fork),
+            "its past is another"
+        );
+    }
+
+    #[test]
+    fn no_changed_byte_verifies() {
+        let payload = &batches()[0];
+        for index in 0..payload.len() {
+            let mut changed = payload.clone();
+            changed[index] ^= 1;
+            assert!(verifier().check(&changed).is_err(), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn another_sandboxs_stream_is_refused() {
+        let (host, _) = names();
+        let sandbox = SandboxId::new("build-8").unwrap();
+        let mut other = Verifier::new(&host, &sandbox, seeded(0x0d).public());
+        assert_eq!(other.check(&batches()[0]).err(), Some(StreamError::Stream));
+        let mut wrong_key = Verifier::new(&host, &names().1, seeded(1).public());
+        assert_eq!(
+            wrong_key.check(&batches()[0]).err(),
+            Some(StreamError::Signature)
+        );
+    }
+
+    #[test]
+    fn a_batch_is_full_before_it_is_too_long() {
+        let mut writer = writer();
+        let data = vec![b'x'; 8 * 1024];
+        while writer.push(&line(&data)) {}
+        let payload = writer.seal(UnixMillis(1), false);
+        assert!(Batch::parse(&payload).is_ok());
+        while writer.push(&line(b"")) {}
+        assert_eq!(writer.pending(), BATCH_EVENTS_MAX);
+    }
+}
