@@ -62,7 +62,6 @@ pub enum VerifyError {
 /// ```compile_fail
 /// let forged = protocol::signed::Verified { value: 1, signer: todo!() };
 /// ```
-#[derive(Clone)]
 pub struct Verified<T, R> {
     value: T,
     signer: Public<R>,
@@ -86,6 +85,12 @@ impl<T, R> Verified<T, R> {
     /// The key that signed it.
     pub fn signer(&self) -> Public<R> {
         self.signer
+    }
+}
+
+impl<T: Clone, R> Clone for Verified<T, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.value.clone(), self.signer)
     }
 }
 

@@ -152,12 +152,18 @@ impl Kind {
     }
 
     const fn check_flags(self, flags: u8) -> Result<(), DecodeError> {
-        match self {
-            Self::Publish if flags & 0b0110 == 0b0110 => Err(DecodeError::QosThree),
-            Self::Publish if flags & 0b1110 == 0b1000 => Err(DecodeError::DupOnQosZero),
-            Self::Publish => Ok(()),
-            _ if flags == self.flags() => Ok(()),
-            _ => Err(DecodeError::ReservedFlags),
+        if !matches!(self, Self::Publish) {
+            return if flags == self.flags() {
+                Ok(())
+            } else {
+                Err(DecodeError::ReservedFlags)
+            };
+        }
+        // DUP, two bits of QoS, RETAIN (MQTT 5.0 §3.3.1).
+        match (flags & 0b0110, flags & 0b1000) {
+            (0b0110, _) => Err(DecodeError::QosThree),
+            (0, 0b1000) => Err(DecodeError::DupOnQosZero),
+            _ => Ok(()),
         }
     }
 

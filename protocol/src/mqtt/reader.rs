@@ -144,11 +144,7 @@ mod tests {
             (&[0xFF, 0xFF, 0xFF, 0x7F], 268_435_455),
         ] {
             assert_eq!(Reader::new(bytes).vbi(), Ok(value));
-            assert_eq!(
-                vbi_bytes(value.try_into().unwrap()),
-                bytes.len(),
-                "{value}"
-            );
+            assert_eq!(vbi_bytes(value.try_into().unwrap()), bytes.len(), "{value}");
             for end in 0..bytes.len() {
                 assert_eq!(
                     Reader::new(&bytes[..end]).vbi(),
@@ -166,10 +162,7 @@ mod tests {
             &[0x80, 0x80, 0x00],
             &[0x81, 0x80, 0x80, 0x00],
         ] {
-            assert_eq!(
-                Reader::new(bytes).vbi(),
-                Err(DecodeError::LengthNotMinimal)
-            );
+            assert_eq!(Reader::new(bytes).vbi(), Err(DecodeError::LengthNotMinimal));
         }
         assert_eq!(
             Reader::new(&[0xFF; 5]).vbi(),

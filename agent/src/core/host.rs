@@ -1,0 +1,608 @@
+//! The operator's session: how a host gets a token, keeps it fresh, and holds one connection under it.
+//!
+//! Two small machines side by side. The *exchange* fetches a token over HTTPS: prepare a key, ask for a challenge, answer it, adopt
+//! the grant. The *link* is the MQTT connection under the token. They wait for each other where they must: nobody connects while
+//! an exchange is being answered (the broker may already have moved on to the next key), and a link that is up goes on under its
+//! token until the fresh one is presented on it.
+//!
+//! Every state but rest has a deadline, every attempt a number, and an answer to an earlier attempt is dropped. Losing the broker
+//! ends nothing but the link: recovery rests on possession of the host's key, never on a token that is still valid.
+
+pub mod identity;
+mod token;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use protocol::exchange::Refusal;
+use protocol::time::{Now, UnixMillis};
+
+use super::pace::{Lane, Pace};
+pub use token::Token;
+
+/// Making and persisting a key: a disk that takes longer is stuck.
+const PREPARE_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// One HTTPS question, from dialling to the last byte. The shell's own deadline is shorter and says why.
+const ASK_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// From opening a link to CONNACK and SUBACK. The shell's own deadline is shorter and says why.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// From presenting a token on a live link to its acceptance.
+const PRESENT_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// How long a link must have been up for its end to be news, and not one more failure in a row.
+const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// The longest sleep while a date is waited for: waits stand still during suspension, dates do not.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The pending key is on disk.
+    Prepared {
+        /// Which exchange.
+        attempt: u64,
+    },
+    /// The broker asks for a proof.
+    Challenged {
+        /// Which exchange.
+        attempt: u64,
+        /// What to sign.
+        nonce: [u8; 32],
+    },
+    /// The broker grants a token.
+    Granted {
+        /// Which exchange.
+        attempt: u64,
+        /// The token.
+        token: Vec<u8>,
+        /// The generation it rests on.
+        generation: u64,
+        /// When it was issued and when it ends.
+        life: (UnixMillis, UnixMillis),
+    },
+    /// The grant is on disk: the pending key is now the host's key.
+    Adopted {
+        /// Which exchange.
+        attempt: u64,
+    },
+    /// The exchange came to nothing.
+    ExchangeFailed {
+        /// Which exchange.
+        attempt: u64,
+        /// How.
+        failure: Failure,
+    },
+    /// The link is up and subscribed.
+    LinkUp {
+        /// Which link.
+        attempt: u64,
+    },
+    /// The broker took the token presented on the live link.
+    Renewed {
+        /// Which link.
+        attempt: u64,
+    },
+    /// The link is over.
+    LinkDown {
+        /// Which link.
+        attempt: u64,
+        /// Why.
+        why: Down,
+    },
+    /// The operator ends: leave cleanly, and begin nothing new.
+    Stop,
+}
+
+/// How an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The broker said no.
+    Refused(Refusal),
+    /// No answer, or not one of this exchange.
+    Unreachable,
+    /// Ours: the key or the grant could not be persisted.
+    NotPersisted,
+}
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// CONNACK, SUBACK or DISCONNECT with this MQTT 5 reason code.
+    Code(u8),
+    /// The network, TLS or the peer failed.
+    Lost,
+    /// We closed it.
+    Closed,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make a key and persist it as pending, with its succession, unless one is pending. Answer: [`Event::Prepared`].
+    Prepare {
+        /// Which exchange.
+        attempt: u64,
+    },
+    /// Ask for a challenge. Answer: [`Event::Challenged`].
+    Challenge {
+        /// Which exchange.
+        attempt: u64,
+    },
+    /// Ask for a token with the pending key. Answer: [`Event::Granted`].
+    Exchange {
+        /// Which exchange.
+        attempt: u64,
+        /// The challenge.
+        nonce: [u8; 32],
+    },
+    /// Persist the token, with the pending key in the place of the last. Answer: [`Event::Adopted`].
+    Adopt {
+        /// Which exchange.
+        attempt: u64,
+        /// The token.
+        token: Vec<u8>,
+        /// The generation it rests on.
+        generation: u64,
+    },
+    /// Mint fresh tokens for every running sandbox.
+    Remint,
+    /// Open a link under the current token.
+    Connect {
+        /// Which link.
+        attempt: u64,
+    },
+    /// Present the current token on the live link (AUTH 0x19).
+    Present {
+        /// Which link.
+        attempt: u64,
+    },
+    /// End the link.
+    Close {
+        /// Which link.
+        attempt: u64,
+    },
+    /// The host cannot be enrolled: forget the pending key and end the program.
+    GiveUp(Refusal),
+}
+
+/// The exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchange {
+    Idle,
+    Preparing { until: Instant },
+    Challenging { until: Instant },
+    Exchanging { until: Instant },
+    Adopting { until: Instant, granted: Token },
+    Waiting { until: Instant },
+}
+
+/// The link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down {
+        until: Instant,
+    },
+    Connecting {
+        until: Instant,
+        serial: u64,
+    },
+    Online {
+        since: Instant,
+        /// Which token the broker knows it under.
+        serial: u64,
+        token_until: UnixMillis,
+        /// A token was presented, and must be answered by then.
+        presenting: Option<Instant>,
+    },
+}
+
+/// The session of a host. See the module.
+#[derive(Clone, Debug)]
+pub struct Host {
+    enrolled: bool,
+    token: Option<Token>,
+    /// A request was sent whose answer never came: the broker may already know the pending key.
+    in_doubt: bool,
+    exchange: Exchange,
+    exchange_attempt: u64,
+    exchange_pace: Pace,
+    link: Link,
+    link_attempt: u64,
+    link_pace: Pace,
+    serial: u64,
+    stopping: bool,
+    now: Now,
+    effects: VecDeque<Effect>,
+}
+
+impl Host {
+    /// A session that starts now. `persisted` is the life of the token found on disk, if there is one and the broker's time is
+    /// known well enough to judge it; it is used again unless its life is nearly over.
+    #[must_use]
+    pub fn new(
+        enrolled: bool,
+        persisted: Option<(UnixMillis, UnixMillis)>,
+        now: Now,
+        random: u64,
+    ) -> Self {
+        let token = persisted
+            .map(|(issued, expires)| Token::new(0, issued, expires, random).found())
+            .filter(|token| !token.is_due(now.unix) && token.is_presentable(now.unix));
+        let mut host = Self {
+            enrolled,
+            token,
+            in_doubt: false,
+            exchange: Exchange::Idle,
+            exchange_attempt: 0,
+            exchange_pace: Pace::default(),
+            link: Link::Down { until: now.mono },
+            link_attempt: 0,
+            link_pace: Pace::default(),
+            serial: 0,
+            stopping: false,
+            now,
+            effects: VecDeque::new(),
+        };
+        host.advance(random);
+        host
+    }
+
+    /// Whether reports and commands can travel now.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        matches!(self.link, Link::Online { .. })
+    }
+
+    /// Takes news. `random` is uniform, and new each time.
+    pub fn handle(&mut self, event: Event, now: Now, random: u64) {
+        self.now = now;
+        match event {
+            Event::Prepared { attempt }
+            | Event::Challenged { attempt, .. }
+            | Event::Granted { attempt, .. }
+            | Event::Adopted { attempt }
+            | Event::ExchangeFailed { attempt, .. } => {
+                if attempt == self.exchange_attempt {
+                    self.on_exchange(event, random);
+                }
+            }
+            Event::LinkUp { attempt }
+            | Event::Renewed { attempt }
+            | Event::LinkDown { attempt, .. } => {
+                if attempt == self.link_attempt {
+                    self.on_link(&event, random);
+                }
+            }
+            Event::Stop => self.stop(),
+        }
+        self.advance(random);
+    }
+
+    /// Takes the passing of [`Host::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Now, random: u64) {
+        self.now = now;
+        self.advance(random);
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`Host::handle_timeout`], if nothing happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let exchange = match self.exchange {
+            Exchange::Idle => None,
+            Exchange::Preparing { until }
+            | Exchange::Challenging { until }
+            | Exchange::Exchanging { until }
+            | Exchange::Adopting { until, .. }
+            | Exchange::Waiting { until } => Some(until),
+        };
+        let link = match self.link {
+            Link::Down { until } if until > self.now.mono => Some(until),
+            Link::Connecting { until, .. } => Some(until),
+            Link::Down { .. } => None,
+            Link::Online { presenting, .. } => presenting,
+        };
+        let dates = [
+            self.token.map(|token| token.renew_at),
+            match self.link {
+                Link::Online { token_until, .. } => Some(token_until),
+                Link::Down { .. } | Link::Connecting { .. } => None,
+            },
+        ];
+        let dates = dates
+            .into_iter()
+            .flatten()
+            .filter(|date| *date > self.now.unix)
+            .map(|date| self.now.mono + date.since(self.now.unix).min(LOOK_AGAIN));
+        let sooner = self.now.mono + LOOK_AGAIN;
+        [exchange, link]
+            .into_iter()
+            .flatten()
+            .chain(dates)
+            .fold(sooner, Instant::min)
+    }
+
+    fn on_exchange(&mut self, event: Event, random: u64) {
+        let attempt = self.exchange_attempt;
+        let until = self.now.mono + ASK_WAIT_MAX;
+        match (self.exchange, event) {
+            (Exchange::Preparing { .. }, Event::Prepared { .. }) => {
+                self.exchange = Exchange::Challenging { until };
+                self.effects.push_back(Effect::Challenge { attempt });
+            }
+            (Exchange::Challenging { .. }, Event::Challenged { nonce, .. }) => {
+                self.exchange = Exchange::Exchanging { until };
+                self.in_doubt = true;
+                self.effects.push_back(Effect::Exchange { attempt, nonce });
+            }
+            (
+                Exchange::Exchanging { .. },
+                Event::Granted {
+                    token,
+                    generation,
+                    life,
+                    ..
+                },
+            ) => {
+                self.serial = self.serial.saturating_add(1);
+                self.exchange = Exchange::Adopting {
+                    until: self.now.mono + PREPARE_WAIT_MAX,
+                    granted: Token::new(self.serial, life.0, life.1, random),
+                };
+                self.effects.push_back(Effect::Adopt {
+                    attempt,
+                    token,
+                    generation,
+                });
+            }
+            (Exchange::Adopting { granted, .. }, Event::Adopted { .. }) => {
+                self.adopt(granted, random);
+            }
+            (Exchange::Idle | Exchange::Waiting { .. }, _) => {}
+            (_, Event::ExchangeFailed { failure, .. }) => self.exchange_failed(failure, random),
+            // An answer to a question we did not ask: the attempt's deadline will end it.
+            (_, _) => {}
+        }
+    }
+
+    fn adopt(&mut self, granted: Token, random: u64) {
+        self.enrolled = true;
+        self.in_doubt = false;
+        self.token = Some(granted);
+        self.effects.push_back(Effect::Remint);
+        if granted.is_due(self.now.unix) {
+            // A token that is old when it comes must not make us ask in a loop.
+            self.exchange_failed(Failure::Unreachable, random);
+            return;
+        }
+        self.exchange = Exchange::Idle;
+        self.exchange_pace.reset();
+        // A fresh token is reason enough to try again at once.
+        if let Link::Down { .. } = self.link {
+            self.link = Link::Down {
+                until: self.now.mono,
+            };
+        }
+    }
+
+    fn exchange_failed(&mut self, failure: Failure, random: u64) {
+        let lane = match failure {
+            Failure::Refused(refusal) => {
+                self.in_doubt = false;
+                let is_final = match refusal {
+                    Refusal::InstallKey | Refusal::Proof | Refusal::Revoked => !self.enrolled,
+                    Refusal::Malformed | Refusal::Locked | Refusal::Unavailable => false,
+                };
+                if is_final {
+                    self.effects.push_back(Effect::GiveUp(refusal));
+                }
+                match refusal {
+                    Refusal::Malformed | Refusal::Unavailable => Lane::Ordinary,
+                    Refusal::InstallKey | Refusal::Proof | Refusal::Locked | Refusal::Revoked => {
+                        Lane::Refused
+                    }
+                }
+            }
+            Failure::Unreachable | Failure::NotPersisted => Lane::Ordinary,
+        };
+        let until = self.now.mono + self.exchange_pace.after_failure(lane, random);
+        self.exchange = Exchange::Waiting { until };
+    }
+
+    fn on_link(&mut self, event: &Event, random: u64) {
+        match (self.link, event) {
+            (Link::Connecting { serial, .. }, Event::LinkUp { .. }) => {
+                self.link = Link::Online {
+                    since: self.now.mono,
+                    serial,
+                    token_until: self.token_until(),
+                    presenting: None,
+                };
+            }
+            (
+                Link::Online {
+                    since,
+                    presenting: Some(_),
+                    ..
+                },
+                Event::Renewed { .. },
+            ) => {
+                self.link = Link::Online {
+                    since,
+                    serial: self.token.map_or(0, |token| token.serial),
+                    token_until: self.token_until(),
+                    presenting: None,
+                };
+            }
+            (Link::Connecting { .. } | Link::Online { .. }, Event::LinkDown { why, .. }) => {
+                self.link_failed(*why, random);
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn link_failed(&mut self, why: Down, random: u64) {
+        if let Link::Online { since, .. } = self.link
+            && self.now.mono >= since + STEADY_AFTER
+        {
+            self.link_pace.reset();
+        }
+        let refused = match why {
+            Down::Code(code) => is_refusal(code),
+            Down::Lost | Down::Closed => false,
+        };
+        // A token from before this start, or from before an answer that was lost, may be void through nobody's fault: a fresh one
+        // is fetched at once. The refusal of a fresh one is for people to settle.
+        let was_fresh = self.token.is_some_and(|token| token.is_fresh) && !self.in_doubt;
+        let lane = if refused && was_fresh {
+            Lane::Refused
+        } else {
+            Lane::Ordinary
+        };
+        let until = self.now.mono + self.link_pace.after_failure(lane, random);
+        self.link = Link::Down { until };
+        if refused {
+            self.token = None;
+            if self.exchange == Exchange::Idle {
+                self.exchange = Exchange::Waiting { until };
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        match self.link {
+            Link::Down { .. } => {}
+            Link::Connecting { .. } | Link::Online { .. } => {
+                let attempt = self.link_attempt;
+                self.effects.push_back(Effect::Close { attempt });
+            }
+        }
+    }
+
+    /// Begins what is due, and ends what took too long.
+    fn advance(&mut self, random: u64) {
+        if self.stopping {
+            return;
+        }
+        self.advance_link(random);
+        self.advance_exchange(random);
+        // Once more: an exchange that ended just now may have let a link begin.
+        self.advance_link(random);
+    }
+
+    fn advance_exchange(&mut self, random: u64) {
+        match self.exchange {
+            Exchange::Preparing { until }
+            | Exchange::Challenging { until }
+            | Exchange::Exchanging { until }
+            | Exchange::Adopting { until, .. } => {
+                if self.now.mono >= until {
+                    self.exchange_failed(Failure::Unreachable, random);
+                }
+                return;
+            }
+            Exchange::Waiting { until } if self.now.mono < until => return,
+            Exchange::Waiting { .. } | Exchange::Idle => self.exchange = Exchange::Idle,
+        }
+        let is_connecting = matches!(self.link, Link::Connecting { .. });
+        let is_wanted = self.token.is_none_or(|token| {
+            token.is_due(self.now.unix) || !token.is_presentable(self.now.unix)
+        });
+        if is_wanted && !is_connecting {
+            self.exchange_attempt = self.exchange_attempt.saturating_add(1);
+            let attempt = self.exchange_attempt;
+            self.exchange = Exchange::Preparing {
+                until: self.now.mono + PREPARE_WAIT_MAX,
+            };
+            self.effects.push_back(Effect::Prepare { attempt });
+        }
+    }
+
+    fn advance_link(&mut self, random: u64) {
+        let attempt = self.link_attempt;
+        match self.link {
+            Link::Connecting { until, .. } if self.now.mono >= until => {
+                self.effects.push_back(Effect::Close { attempt });
+                self.link_failed(Down::Lost, random);
+            }
+            Link::Online {
+                presenting: Some(until),
+                ..
+            } if self.now.mono >= until => {
+                self.effects.push_back(Effect::Close { attempt });
+                self.link_failed(Down::Lost, random);
+            }
+            Link::Online { token_until, .. } if self.now.unix >= token_until => {
+                self.effects.push_back(Effect::Close { attempt });
+                self.link_failed(Down::Lost, random);
+            }
+            Link::Online {
+                since,
+                serial,
+                token_until,
+                presenting: None,
+            } => {
+                let fresh = self
+                    .token
+                    .filter(|token| token.serial != serial && token.is_presentable(self.now.unix));
+                if fresh.is_some() {
+                    self.effects.push_back(Effect::Present { attempt });
+                    self.link = Link::Online {
+                        since,
+                        serial,
+                        token_until,
+                        presenting: Some(self.now.mono + PRESENT_WAIT_MAX),
+                    };
+                }
+            }
+            Link::Down { until } if self.now.mono >= until => self.connect(),
+            Link::Connecting { .. } | Link::Online { .. } | Link::Down { .. } => {}
+        }
+    }
+
+    fn connect(&mut self) {
+        let is_at_rest = match self.exchange {
+            Exchange::Idle | Exchange::Waiting { .. } => true,
+            Exchange::Preparing { .. }
+            | Exchange::Challenging { .. }
+            | Exchange::Exchanging { .. }
+            | Exchange::Adopting { .. } => false,
+        };
+        let usable = self
+            .token
+            .filter(|token| token.is_presentable(self.now.unix));
+        if let (Some(token), true) = (usable, is_at_rest) {
+            self.link_attempt = self.link_attempt.saturating_add(1);
+            let attempt = self.link_attempt;
+            self.link = Link::Connecting {
+                until: self.now.mono + CONNECT_WAIT_MAX,
+                serial: token.serial,
+            };
+            self.effects.push_back(Effect::Connect { attempt });
+        }
+    }
+
+    fn token_until(&self) -> UnixMillis {
+        self.token.map_or(self.now.unix, |token| token.expires)
+    }
+}
+
+/// Whether an MQTT 5 reason code says that we are not wanted, rather than that something failed: bad credentials (0x86), not
+/// authorised (0x87), banned (0x8a), bad authentication method (0x8c), taken over (0x8e: somebody else has our identity), or ended
+/// by an administrator (0x98).
+#[must_use]
+pub fn is_refusal(code: u8) -> bool {
+    matches!(code, 0x86 | 0x87 | 0x8a | 0x8c | 0x8e | 0x98)
+}
+
+#[cfg(test)]
+mod tests;

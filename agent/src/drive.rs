@@ -1,0 +1,578 @@
+//! The operator at work: the one loop between what `core` decides and what `shell` does.
+//!
+//! The loop never waits for anything but news. It runs the session's effects, takes commands in, keeps the outbox moving, and starts
+//! one task for each sandbox. Small files are written here, in the order that matters: a command before its acknowledgement, a
+//! report before it is sent.
+
+mod commands;
+mod engine;
+mod reports;
+mod said;
+mod sandbox;
+mod session;
+mod site;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use futures_lite::future::or;
+use protocol::id::{CommandId, SandboxId};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{Task, Timer};
+
+use crate::config::Config;
+use crate::core::host::identity::Identity;
+use crate::core::host::{Down, Effect, Event, Host};
+use crate::core::intake::Memory;
+use crate::core::outbox::Outbox;
+use crate::core::policy::Policy;
+use crate::core::reconcile::{Action, Recorded, Seen, reconcile};
+use crate::shell::bundle::Bundle;
+use crate::shell::exchange::{ALPN, ExchangeOptions};
+use crate::shell::mqtt::{DownReason, Link, LinkEvent};
+use crate::shell::rundir::RunDir;
+use crate::shell::server_time::{ServerTime, random};
+use crate::shell::store::{self, Store};
+use crate::shell::tokio::{block_on, spawn};
+use crate::shell::transport::tls_config;
+use reports::Unstored;
+use said::Said;
+use sandbox::{Begin, CONTROL_MAX, Control};
+use site::{MAIL_MAX, Mail, Site};
+
+/// How often the host says that it is alive, and looks after its memory.
+const STATUS_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the end of the program waits for the link to close.
+const LEAVE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The ALPN of MQTT on the broker's port.
+const ALPN_MQTT: &[u8] = b"mqtt";
+
+/// What the broker calls its time in CONNACK, in milliseconds.
+const SERVER_TIME: &str = "server-time";
+
+/// Runs the operator until SIGTERM or SIGINT. Sandboxes keep running when it ends.
+///
+/// # Errors
+/// If it cannot start, or cannot be enrolled.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    protect_memory();
+    let signal = signal_pipe()?;
+    let (mail, letters) = bounded(MAIL_MAX);
+    let site = open(config, mail)?;
+    let drive = Drive::new(Arc::new(site), letters)?;
+    block_on(drive.run(signal)).context("run the operator")?
+}
+
+/// Other processes of the same user shall not read the host's key from memory, nor a core file hold it.
+fn protect_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("protect the operator's memory: {error}");
+    }
+}
+
+/// A socket that becomes readable when the process is asked to end.
+fn signal_pipe() -> anyhow::Result<smol::Async<UnixStream>> {
+    let (woken, wake) = UnixStream::pair().context("make a signal pipe")?;
+    for signal in [SIGTERM, SIGINT] {
+        let wake = wake.try_clone().context("make a signal pipe")?;
+        signal_hook::low_level::pipe::register(signal, wake).context("listen for signals")?;
+    }
+    smol::Async::new(woken).context("watch the signal pipe")
+}
+
+/// Reads everything that the operator starts from. Whatever is wrong with it is found here.
+fn open(config: &Config, mail: Sender<Mail>) -> anyhow::Result<Site> {
+    let bundle = Bundle::read(config.bundle()?)?;
+    let policy = read_policy(config)?;
+    let secrets = [
+        &config.state_dir,
+        &config.run_dir,
+        &config.docker_socket,
+        &bundle.dir,
+    ];
+    let secrets: Vec<_> = secrets.into_iter().cloned().collect();
+    let secret_paths: Vec<_> = secrets.iter().map(std::path::PathBuf::as_path).collect();
+    let policy_name = config
+        .policy
+        .as_ref()
+        .map_or_else(String::new, |path| path.display().to_string());
+    policy.check_sources(&secret_paths, &policy_name)?;
+    let store = Store::open(&config.state_dir)?;
+    let identity = match store.load_identity()? {
+        Some(identity) => {
+            store::check_host(&config.state_dir, &identity.host, &bundle.host)?;
+            identity
+        }
+        None => Identity::new(bundle.host.clone()),
+    };
+    if identity.current.is_none() {
+        // Read now only to say at once what is wrong with it.
+        bundle.install_key()?;
+    }
+    let run_dir = RunDir::open(&config.run_dir, &config.shim)?;
+    let time = ServerTime::new(bundle.issued, identity.fix.clone());
+    let provider = Arc::new(time.clone());
+    let exchange = ExchangeOptions {
+        authority: bundle.broker.clone(),
+        proxy: config.proxy.clone(),
+        tls: tls_config(&bundle.ca, ALPN, provider.clone())?,
+    };
+    let records = store.load_sandboxes()?;
+    Ok(Site {
+        host: bundle.host.clone(),
+        broker: bundle.broker.clone(),
+        policy,
+        secrets,
+        docker_socket: config.docker_socket.clone(),
+        run_dir,
+        time,
+        exchange,
+        mqtt_tls: tls_config(&bundle.ca, ALPN_MQTT, provider)?,
+        mail,
+        identity: Mutex::new(identity),
+        records: Mutex::new(
+            records
+                .into_iter()
+                .map(|r| (r.sandbox.clone(), r))
+                .collect(),
+        ),
+        engine: Mutex::new(None),
+        engine_answers: AtomicBool::new(false),
+        said: Mutex::default(),
+        bundle,
+        store,
+    })
+}
+
+fn read_policy(config: &Config) -> anyhow::Result<Policy> {
+    match &config.policy {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read policy {}", path.display()))?;
+            Ok(Policy::parse(&text, &path.display().to_string())?)
+        }
+        None => {
+            tracing::warn!(
+                "no policy: nothing may run on this host until --policy names a file that allows it"
+            );
+            Ok(Policy::default())
+        }
+    }
+}
+
+/// A sandbox's task, and whom its end will answer.
+#[derive(Debug)]
+struct Attendant {
+    control: Sender<Control>,
+    /// Stop commands that are settled when it is gone.
+    stops: Vec<CommandId>,
+    _task: Task<()>,
+}
+
+/// What woke the loop.
+enum Input {
+    Link(LinkEvent),
+    Mail(Mail),
+    Timeout,
+    Signal,
+}
+
+/// The loop and what only it touches.
+struct Drive {
+    site: Arc<Site>,
+    letters: Receiver<Mail>,
+    host: Host,
+    link: Option<(u64, Link)>,
+    outbox: Outbox,
+    memory: Memory,
+    attendants: BTreeMap<SandboxId, Attendant>,
+    /// Containers that are being swept.
+    sweeping: BTreeSet<String>,
+    /// Outcomes that the disk did not take yet.
+    unstored: VecDeque<Unstored>,
+    /// Why the link went down last.
+    said: Said,
+    /// Asks the engine's watch to look now.
+    look: Sender<()>,
+    status_at: Instant,
+    retry_at: Option<Instant>,
+    /// A number for this start of the operator.
+    start: [u8; 8],
+    ignored: u64,
+    /// What was found on disk was compared with the engine once.
+    is_settled: bool,
+    tasks: Vec<Task<()>>,
+    exchange: Option<Task<()>>,
+}
+
+impl Drive {
+    fn new(site: Arc<Site>, letters: Receiver<Mail>) -> anyhow::Result<Self> {
+        let (owed, next) = site.store.load_outbox()?;
+        let commands = site.store.load_commands()?;
+        let memory = Memory::new(
+            commands
+                .iter()
+                .map(|record| (record.id, record.remembered())),
+        );
+        let now = site.time.now();
+        let (enrolled, token) = {
+            let identity = site.identity();
+            let token = identity.token_life().filter(|_| site.time.is_fixed());
+            (identity.current.is_some(), token)
+        };
+        let host = Host::new(enrolled, token, now, draw());
+        let (look, looks) = bounded(1);
+        let tasks = vec![spawn(engine::watch(Arc::clone(&site), looks))];
+        let mut drive = Self {
+            outbox: Outbox::new(owed.iter().copied(), next),
+            memory,
+            host,
+            link: None,
+            attendants: BTreeMap::new(),
+            sweeping: BTreeSet::new(),
+            unstored: VecDeque::new(),
+            said: Said::default(),
+            look,
+            status_at: now.mono,
+            retry_at: None,
+            start: random()?,
+            ignored: 0,
+            is_settled: false,
+            tasks,
+            exchange: None,
+            letters,
+            site,
+        };
+        drive.settle_from_outbox(&owed)?;
+        drive.mark_told();
+        Ok(drive)
+    }
+
+    /// The loop.
+    async fn run(mut self, signal: smol::Async<UnixStream>) -> anyhow::Result<()> {
+        let generation = self.site.identity().generation();
+        tracing::info!(host = %self.site.host, broker = self.site.broker, generation, "operator started");
+        loop {
+            while let Some(effect) = self.host.poll_effect() {
+                self.run_effect(effect)?;
+            }
+            match self.next(&signal).await {
+                Input::Link(event) => self.on_link(event),
+                Input::Mail(mail) => self.on_mail(mail)?,
+                Input::Timeout => self.on_timeout(),
+                Input::Signal => return self.leave().await,
+            }
+        }
+    }
+
+    async fn next(&self, signal: &smol::Async<UnixStream>) -> Input {
+        let link = async {
+            match &self.link {
+                Some((_, link)) => Input::Link(link.next().await),
+                None => smol::future::pending().await,
+            }
+        };
+        let mail = async {
+            match self.letters.recv().await {
+                Ok(mail) => Input::Mail(mail),
+                Err(_) => smol::future::pending().await,
+            }
+        };
+        let timeout = async {
+            Timer::at(self.timeout()).await;
+            Input::Timeout
+        };
+        let signal = async {
+            match signal.readable().await {
+                Ok(()) | Err(_) => Input::Signal,
+            }
+        };
+        or(signal, or(link, or(mail, timeout))).await
+    }
+
+    fn timeout(&self) -> Instant {
+        let now = self.site.time.now().mono;
+        let outbox = self.outbox.poll_timeout(now);
+        [
+            Some(self.host.poll_timeout()),
+            Some(self.status_at),
+            outbox,
+            self.retry_at,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now + STATUS_EVERY, Instant::min)
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.host.handle(event, self.site.time.now(), draw());
+    }
+
+    fn run_effect(&mut self, effect: Effect) -> anyhow::Result<()> {
+        match effect {
+            Effect::Prepare { attempt } => {
+                let event = session::prepare(&self.site, attempt);
+                self.tell(event);
+            }
+            Effect::Challenge { attempt } => {
+                self.exchange = Some(session::challenge(Arc::clone(&self.site), attempt));
+            }
+            Effect::Exchange { attempt, nonce } => {
+                self.exchange = Some(session::redeem(Arc::clone(&self.site), attempt, nonce));
+            }
+            Effect::Adopt {
+                attempt,
+                token,
+                generation,
+            } => {
+                let event = session::adopt(&self.site, attempt, token, generation);
+                self.tell(event);
+            }
+            Effect::Remint => {
+                for attendant in self.attendants.values() {
+                    // Full means that it has enough to do, and mints on its own timer.
+                    let _ = attendant.control.try_send(Control::Remint);
+                }
+            }
+            Effect::Connect { attempt } => {
+                self.link = Some((attempt, session::connect(&self.site)));
+            }
+            Effect::Present { attempt } => self.present(attempt),
+            Effect::Close { attempt } => {
+                if let Some((number, link)) = &self.link
+                    && *number == attempt
+                {
+                    link.close();
+                }
+            }
+            Effect::GiveUp(refusal) => {
+                self.site.store.remove_identity()?;
+                bail!(
+                    "enrol host {}: the broker refused: {refusal}: {}",
+                    self.site.host,
+                    session::remedy(refusal)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn present(&mut self, attempt: u64) {
+        let Some((number, link)) = &self.link else {
+            return;
+        };
+        let identity = self.site.identity();
+        if let (true, Some(current)) = (*number == attempt, &identity.current)
+            && let Err(error) = link.present(&current.token)
+        {
+            // The session's deadline ends the link, and the next one begins with the fresh token.
+            tracing::warn!("present the fresh token: {error}");
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        let Some((attempt, _)) = &self.link else {
+            return;
+        };
+        let attempt = *attempt;
+        match event {
+            LinkEvent::Up(session) => {
+                let time = session
+                    .user_properties
+                    .iter()
+                    .find(|(name, _)| name == SERVER_TIME);
+                if let Some(Ok(time)) = time.map(|(_, value)| value.parse()) {
+                    self.site.time.learn(protocol::time::UnixMillis(time));
+                }
+            }
+            LinkEvent::Subscribed => {
+                tracing::info!(skew_ms = self.site.time.skew_ms(), "connected");
+                self.said.clear();
+                self.tell(Event::LinkUp { attempt });
+                self.outbox.link_lost();
+                // What changed while nobody listened is looked at, and the host says so.
+                let _ = self.look.try_send(());
+                self.status_at = self.site.time.now().mono;
+            }
+            LinkEvent::Message { payload, ack, .. } => {
+                if self.on_command(&payload)
+                    && let Some((_, link)) = &self.link
+                {
+                    link.ack(ack);
+                }
+            }
+            LinkEvent::Acked { seq } => self.on_acked(seq),
+            LinkEvent::PublishRefused { seq, code } => self.on_refused(seq, code),
+            LinkEvent::Renewed => self.tell(Event::Renewed { attempt }),
+            LinkEvent::Down(why) => {
+                self.link = None;
+                self.outbox.link_lost();
+                if why != DownReason::Closed {
+                    self.said.warn("not connected", why.to_string());
+                }
+                self.tell(Event::LinkDown {
+                    attempt,
+                    why: down(&why),
+                });
+            }
+        }
+        self.pump();
+    }
+
+    fn on_mail(&mut self, mail: Mail) -> anyhow::Result<()> {
+        match mail {
+            Mail::Session(event) => self.tell(event),
+            Mail::Report { news, class, done } => self.on_report(Unstored {
+                news: *news,
+                class,
+                done,
+            }),
+            Mail::Listed(found) => {
+                let seen: Vec<Seen> = found.iter().map(engine::seen).collect();
+                self.reconcile(&seen);
+            }
+            Mail::Gone(sandbox) => self.on_gone(&sandbox),
+            Mail::Fatal(error) => return Err(error),
+        }
+        self.pump();
+        Ok(())
+    }
+
+    fn on_timeout(&mut self) {
+        let now = self.site.time.now();
+        self.host.handle_timeout(now, draw());
+        if self.retry_at.is_some_and(|at| now.mono >= at) {
+            self.store_again();
+        }
+        if now.mono >= self.status_at {
+            self.status_at = now.mono + STATUS_EVERY;
+            self.forget_commands(now.unix);
+            if self.host.is_online() {
+                self.report_status();
+            }
+        }
+        self.pump();
+    }
+
+    /// Compares what is written down with what the engine shows, and does what follows.
+    fn reconcile(&mut self, seen: &[Seen]) {
+        let recorded: BTreeMap<SandboxId, Recorded> = self
+            .site
+            .records()
+            .values()
+            .map(|record| {
+                let recorded = Recorded {
+                    command: record.command,
+                    stage: record.stage(),
+                    attended: self.attendants.contains_key(&record.sandbox),
+                };
+                (record.sandbox.clone(), recorded)
+            })
+            .collect();
+        self.sweeping
+            .retain(|container| seen.iter().any(|s| s.container == *container));
+        for action in reconcile(&recorded, seen) {
+            match action {
+                Action::Sweep { container, sandbox } => {
+                    let is_known = recorded.contains_key(&sandbox);
+                    let command = seen
+                        .iter()
+                        .find(|s| s.container == container)
+                        .map(|s| s.command);
+                    self.sweep(container, sandbox, command.filter(|_| !is_known));
+                }
+                Action::Relaunch { sandbox } => self.relaunch(&sandbox),
+                Action::Adopt { sandbox, container } => {
+                    tracing::info!(%sandbox, "sandbox adopted");
+                    self.attend(&sandbox, Begin::Watch { container });
+                }
+                Action::Finish { sandbox, container } => {
+                    self.attend(&sandbox, Begin::Finish { container });
+                }
+                Action::Lose { sandbox } => self.attend(&sandbox, Begin::Lose),
+            }
+        }
+        if !self.is_settled {
+            self.is_settled = true;
+            self.take_up_commands();
+        }
+    }
+
+    /// Starts the task of a sandbox that has a record.
+    fn attend(&mut self, sandbox: &SandboxId, begin: Begin) {
+        let Some(record) = self.site.records().get(sandbox).cloned() else {
+            return;
+        };
+        let (control, orders) = bounded(CONTROL_MAX);
+        let task = spawn(sandbox::attend(
+            Arc::clone(&self.site),
+            record,
+            begin,
+            orders,
+        ));
+        let attendant = Attendant {
+            control,
+            stops: Vec::new(),
+            _task: task,
+        };
+        self.attendants.insert(sandbox.clone(), attendant);
+    }
+
+    /// Leaves sandboxes running, and the link cleanly.
+    async fn leave(mut self) -> anyhow::Result<()> {
+        tracing::info!(
+            sandboxes = self.attendants.len(),
+            "operator ends; sandboxes keep running"
+        );
+        self.tell(Event::Stop);
+        while let Some(effect) = self.host.poll_effect() {
+            self.run_effect(effect)?;
+        }
+        if let Some((_, link)) = &self.link {
+            let closed = async { while !matches!(link.next().await, LinkEvent::Down(_)) {} };
+            let give_up = async {
+                Timer::after(LEAVE_WAIT_MAX).await;
+            };
+            or(closed, give_up).await;
+        }
+        self.save_time();
+        Ok(())
+    }
+
+    /// The broker's time is kept for the next start. Best effort: without it that start asks the broker.
+    fn save_time(&self) {
+        let mut identity = self.site.identity();
+        if identity.current.is_some() {
+            identity.fix = self.site.time.fix();
+            if let Err(error) = self.site.store.save_identity(&identity) {
+                tracing::warn!("{error:#}");
+            }
+        }
+    }
+}
+
+/// Why a link ended, as far as the session needs to know.
+fn down(why: &DownReason) -> Down {
+    match why {
+        DownReason::Refused { code } | DownReason::Disconnected { code } => Down::Code(*code),
+        DownReason::Closed => Down::Closed,
+        DownReason::Network(_)
+        | DownReason::Tls(_)
+        | DownReason::Timeout(_)
+        | DownReason::Protocol(_)
+        | DownReason::Local(_) => Down::Lost,
+    }
+}
+
+/// A uniform random number; the longest wait if the kernel has none.
+fn draw() -> u64 {
+    random().map_or(u64::MAX, u64::from_le_bytes)
+}

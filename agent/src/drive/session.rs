@@ -1,0 +1,207 @@
+//! Carries out what the session asks for, each exchange in a task of its own.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use protocol::exchange::Refusal;
+use protocol::possession::prove;
+use protocol::topic::Topic;
+use smol::Task;
+
+use super::site::{Mail, Site};
+use crate::core::host::identity::life_of;
+use crate::core::host::{Event, Failure};
+use crate::shell::exchange::{self, ExchangeError};
+use crate::shell::mqtt::{Link, LinkOptions, Prover, UP_WAIT_MAX};
+use crate::shell::server_time::random;
+use crate::shell::tokio::spawn;
+
+/// Keep-alive on the link: with it a dead link is noticed within a minute.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Makes and persists the pending key.
+pub(super) fn prepare(site: &Site, attempt: u64) -> Event {
+    let made = (|| {
+        let seed = zeroize::Zeroizing::new(random()?);
+        let now = site.time.now().unix;
+        let mut identity = site.identity();
+        if identity.prepare(&seed, now)
+            && let Err(error) = site.store.save_identity(&identity)
+        {
+            // What is not on disk was never made: the next attempt makes another.
+            identity.pending = None;
+            return Err(error);
+        }
+        anyhow::Ok(())
+    })();
+    match made {
+        Ok(()) => Event::Prepared { attempt },
+        Err(error) => {
+            tracing::error!("make the host's next key: {error:#}");
+            let failure = Failure::NotPersisted;
+            Event::ExchangeFailed { attempt, failure }
+        }
+    }
+}
+
+/// Puts the granted token and its key in force.
+pub(super) fn adopt(site: &Site, attempt: u64, token: Vec<u8>, generation: u64) -> Event {
+    let adopted = (|| {
+        let mut identity = site.identity();
+        let was_enrolled = identity.current.is_some();
+        identity
+            .adopt(token, generation)
+            .context("take the broker's grant")?;
+        identity.fix = site.time.fix();
+        // If the disk fails now, memory is ahead of it: the next start sends the pending key again, and gets the same grant.
+        site.store.save_identity(&identity)?;
+        anyhow::Ok((was_enrolled, identity.generation()))
+    })();
+    match adopted {
+        Ok((was_enrolled, generation)) => {
+            if !was_enrolled {
+                enrolled(site);
+            }
+            site.said().clear();
+            tracing::info!(generation, "the host has a fresh token");
+            Event::Adopted { attempt }
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let failure = Failure::NotPersisted;
+            Event::ExchangeFailed { attempt, failure }
+        }
+    }
+}
+
+/// The install key is used up: a copy on disk would only be mistaken for something of worth.
+fn enrolled(site: &Site) {
+    tracing::info!(host = %site.host, "this host is enrolled");
+    match site.bundle.remove_install_key() {
+        Ok(true) => tracing::info!("the install key is used up and was removed from the bundle"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("{error:#}; it is used up: remove it by hand"),
+    }
+}
+
+/// Asks the broker for a challenge.
+pub(super) fn challenge(site: Arc<Site>, attempt: u64) -> Task<()> {
+    spawn(async move {
+        let event = match exchange::challenge(&site.exchange).await {
+            Ok(challenge) => {
+                site.time.learn(challenge.time);
+                let nonce = challenge.nonce.into_array();
+                Event::Challenged { attempt, nonce }
+            }
+            Err(error) => failed(&site, attempt, &error),
+        };
+        let _ = site.mail.send(Mail::Session(event)).await;
+    })
+}
+
+/// Asks the broker for a token.
+pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()> {
+    spawn(async move {
+        let mail = match request(&site, nonce) {
+            Err(error) => Mail::Fatal(error),
+            Ok(request) => Mail::Session(match exchange::redeem(&site.exchange, request).await {
+                Ok(grant) => {
+                    site.time.learn(grant.time);
+                    let token = grant.token.into_vec();
+                    match life_of(&token) {
+                        Some(life) => Event::Granted {
+                            attempt,
+                            generation: grant.generation,
+                            token,
+                            life,
+                        },
+                        None => {
+                            tracing::warn!("the broker's grant holds no token");
+                            let failure = Failure::Unreachable;
+                            Event::ExchangeFailed { attempt, failure }
+                        }
+                    }
+                }
+                Err(error) => failed(&site, attempt, &error),
+            }),
+        };
+        let _ = site.mail.send(mail).await;
+    })
+}
+
+/// The request with the proof that fits. The install key is read only when it is needed, and not kept.
+fn request(site: &Site, nonce: [u8; 32]) -> anyhow::Result<Vec<u8>> {
+    let is_enrolled = site.identity().current.is_some();
+    let install_key = if is_enrolled {
+        None
+    } else {
+        Some(site.bundle.install_key()?)
+    };
+    site.identity()
+        .request(nonce, install_key.as_ref())
+        .context("ask for a token: no key is pending")
+}
+
+fn failed(site: &Site, attempt: u64, error: &ExchangeError) -> Event {
+    let failure = match error {
+        ExchangeError::Refused { reason, time } => {
+            site.time.learn(*time);
+            Failure::Refused(*reason)
+        }
+        ExchangeError::Failed(_) => Failure::Unreachable,
+    };
+    let why = match error {
+        ExchangeError::Refused { reason, .. } => format!("{error}: {}", remedy(*reason)),
+        ExchangeError::Failed(_) => error.to_string(),
+    };
+    site.said().warn("no fresh token", why);
+    Event::ExchangeFailed { attempt, failure }
+}
+
+/// What a person can do about a refusal.
+pub(super) fn remedy(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed => "the challenge was too old, or the versions do not fit",
+        Refusal::InstallKey => {
+            "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host add`"
+        }
+        Refusal::Proof => {
+            "this host's key is not the one the broker knows: enrol it again with a fresh bundle"
+        }
+        Refusal::Locked => {
+            "two operators used this identity; find the other one, then have the host unlocked with `outhaul host unlock`"
+        }
+        Refusal::Revoked => "this host was removed from the broker",
+        Refusal::Unavailable => "the broker cannot say now",
+    }
+}
+
+/// Opens a link under the current token.
+pub(super) fn connect(site: &Arc<Site>) -> Link {
+    let token = site
+        .identity()
+        .current
+        .as_ref()
+        .map(|current| current.token.clone())
+        .unwrap_or_default();
+    let prover = Arc::clone(site);
+    Link::open(LinkOptions {
+        authority: site.broker.clone(),
+        proxy: site.exchange.proxy.clone(),
+        tls: Arc::clone(&site.mqtt_tls),
+        client_id: site.host.to_string(),
+        token,
+        prove: Prover::new(move |challenge| answer(&prover, challenge)),
+        keep_alive: KEEP_ALIVE,
+        subscribe: Some(Topic::Commands(site.host.clone()).to_string()),
+        up_wait: UP_WAIT_MAX,
+    })
+}
+
+/// Proves possession of the current key. Without one, or without random bytes, an answer that proves nothing.
+fn answer(site: &Site, challenge: &[u8; 8]) -> [u8; 72] {
+    match (random(), &site.identity().current) {
+        (Ok(own), Some(current)) => prove(&current.key, challenge, &own),
+        (Ok(_) | Err(_), _) => [0; 72],
+    }
+}

@@ -1,0 +1,92 @@
+//! `outhaul-agent`: the operator of a host.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use agent::cli::{Cli, Command};
+use agent::config::Config;
+use agent::drive;
+use agent::egress::{self, EgressOptions};
+use agent::shell::bundle::Bundle;
+use agent::shell::{log, store};
+use anyhow::Context as _;
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place where errors are shown; if standard error is gone there is nobody to tell.
+            let _ = writeln!(io::stderr(), "outhaul-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(raw) => {
+            let config = Cli::settle(cli.config, raw)?;
+            log::start(&config.log, config.log_format)?;
+            drive::run(&config)
+        }
+        Command::Egress(raw) => {
+            let config = Cli::settle(cli.config, raw)?;
+            log::start(&config.log, config.log_format)?;
+            egress::run(egress_options(config)?)
+        }
+        Command::Config { print: _, raw } => {
+            let config = Cli::settle(cli.config, raw)?;
+            let text = toml::to_string(&config.to_raw()).context("write the settings")?;
+            say(text.as_bytes())
+        }
+        Command::Identity { json, raw } => identity(&Cli::settle(cli.config, raw)?, json),
+        Command::Completions { shell } => say(&Cli::completions(shell)),
+    }
+}
+
+fn egress_options(config: Config) -> anyhow::Result<EgressOptions> {
+    let broker = match config.broker {
+        Some(broker) => broker,
+        None => {
+            Bundle::read(
+                config
+                    .bundle()
+                    .context("no broker: name it with --broker, or")?,
+            )?
+            .broker
+        }
+    };
+    Ok(EgressOptions {
+        run_dir: config.run_dir,
+        broker,
+        proxy: config.proxy,
+    })
+}
+
+fn identity(config: &Config, json: bool) -> anyhow::Result<()> {
+    let dir = &config.state_dir;
+    let identity = store::read_identity(dir)?.with_context(|| {
+        format!(
+            "this host is not enrolled: {} holds no identity",
+            dir.display()
+        )
+    })?;
+    let key = identity.public().map(|key| key.to_string());
+    let key = key.as_deref().unwrap_or("none: not enrolled yet");
+    let (host, generation) = (&identity.host, identity.generation());
+    let text = if json {
+        let value =
+            serde_json::json!({ "host": host.as_str(), "generation": generation, "key": key });
+        format!("{value}\n")
+    } else {
+        format!("host        {host}\ngeneration  {generation}\nkey         {key}\n")
+    };
+    say(text.as_bytes())
+}
+
+fn say(bytes: &[u8]) -> anyhow::Result<()> {
+    io::stdout()
+        .write_all(bytes)
+        .context("write to standard output")
+}

@@ -1,0 +1,285 @@
+//! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
+
+mod api;
+mod client;
+mod dispatcher;
+mod events;
+#[cfg(test)]
+mod fake_broker;
+mod follow;
+mod host;
+mod known_hosts;
+mod logs;
+mod order;
+mod output;
+mod place;
+mod ps;
+mod record;
+mod render;
+mod run;
+mod stop;
+mod terminal;
+mod units;
+mod verify;
+mod watch;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::ServeFlags;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0        done
+  1        failed; for `logs` and `events` also: something did not verify
+  2        the command line makes no sense
+  125      `run`: Outhaul failed (refused, unreachable, not verified), not the sandbox
+  126 127  `run`: the sandbox's command cannot be executed, or was not found
+  130      `run`: left with Ctrl-C, twice; the sandbox may still run
+  other    `run`: the sandbox's own
+
+First steps:
+  outhaul serve                             the broker, on a machine that hosts can reach
+  outhaul dispatcher init                   your key: hosts obey it, the broker never has it
+  outhaul host add edge-1 --kind docker     a bundle to install on the host
+  outhaul run IMAGE                         once the host is connected: `outhaul host list`";
+
+/// Runs AI-agent sandboxes inside boundaries that their owners govern
+///
+/// `outhaul serve` is the broker; every other command talks to it over its unix socket. What hosts and sandboxes said is verified
+/// before it is printed: reports with their host's keys (pinned at first sight in ~/.config/outhaul/known_hosts.toml), events with
+/// their sandbox's. What does not verify is not shown; a warning says so.
+#[derive(Debug, Parser)]
+#[command(name = "outhaul", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand knows.
+#[derive(Debug, clap::Args)]
+struct Shared {
+    /// The broker's socket [default: outhaul.sock in its data directory]
+    #[arg(long, global = true, env = "OUTHAUL_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Your dispatcher key [default: ~/.config/outhaul/dispatcher.key]
+    #[arg(
+        long,
+        global = true,
+        env = "OUTHAUL_DISPATCHER_KEY",
+        value_name = "FILE"
+    )]
+    dispatcher_key: Option<PathBuf>,
+    /// Print JSON: one value, or one object on each line for what comes bit by bit
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the broker: the channel to hosts and the control plane
+    ///
+    /// One process, one TLS port for hosts, one unix socket for this command line, one data directory. The first start makes the
+    /// keys and the certificate authority, which later starts keep.
+    #[command(
+        after_help = "Example:\n  outhaul serve --data-dir /var/lib/outhaul --public-address broker.example:8443"
+    )]
+    Serve(ServeFlags),
+    /// Your key: the one that signs what you ask hosts to do
+    #[command(subcommand)]
+    Dispatcher(dispatcher::DispatcherCommand),
+    /// Hosts: where sandboxes run
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    /// Launch a sandbox and follow it; the exit code is the sandbox's
+    ///
+    /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
+    /// sandbox's command, so flags go before it.
+    #[command(
+        after_help = "Examples:\n  outhaul run --host edge-1 --content full tools:1 make test\n  outhaul run --detach --source project --memory 4GiB agent:2"
+    )]
+    Run(Box<run::RunArgs>),
+    /// List sandboxes, as the broker's records have them
+    #[command(after_help = "Example:\n  outhaul ps -a")]
+    Ps(ps::PsArgs),
+    /// Print what a sandbox wrote, verified
+    #[command(
+        after_help = "Examples:\n  outhaul logs -f tools-k3f7qa\n  outhaul logs edge-1/build-7 > build.log"
+    )]
+    Logs(logs::LogsArgs),
+    /// Stop a sandbox, and wait until it has stopped
+    #[command(after_help = "Example:\n  outhaul stop --grace 30s tools-k3f7qa")]
+    Stop(stop::StopArgs),
+    /// List what hosts, sandboxes and dispatchers said, verified, in the order the broker took it
+    #[command(
+        after_help = "Examples:\n  outhaul events --follow --host edge-1\n  outhaul events --json --from 1200"
+    )]
+    Events(events::EventsArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  outhaul completions bash > /etc/bash_completion.d/outhaul")]
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Whether this is the broker itself, which wants every processor; everything else is one conversation.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
+    /// The exit code of an error.
+    #[must_use]
+    pub fn failure(&self) -> u8 {
+        match self.command {
+            Command::Run(_) => watch::EXIT_OUTHAUL,
+            _ => 1,
+        }
+    }
+
+    /// Does what was asked; the exit code.
+    ///
+    /// # Errors
+    /// What failed, to be printed once.
+    pub async fn execute(self) -> anyhow::Result<u8> {
+        let mut context = match self.command {
+            Command::Serve(flags) => return serve(flags, self.shared.socket).await,
+            Command::Completions { shell } => return completions(shell),
+            _ => Context::new(self.shared),
+        };
+        match self.command {
+            Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
+            Command::Host(command) => host::execute(&context, command).await,
+            Command::Run(args) => run::execute(&mut context, *args).await,
+            Command::Ps(args) => ps::execute(&context, &args).await,
+            Command::Logs(args) => logs::execute(&context, args).await,
+            Command::Stop(args) => stop::execute(&mut context, args).await,
+            Command::Events(args) => events::execute(&context, args).await,
+            Command::Serve(_) | Command::Completions { .. } => Ok(0),
+        }
+    }
+}
+
+async fn serve(flags: ServeFlags, socket: Option<PathBuf>) -> anyhow::Result<u8> {
+    let config = crate::config::Config::load(ServeFlags { socket, ..flags })?;
+    crate::shell::log::start(config.log.as_deref(), config.log_format)?;
+    crate::serve::serve(config).await?;
+    Ok(0)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
+    use std::io::Write as _;
+    // Into memory first: the generator panics where it cannot write, as when its reader has gone.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "outhaul", &mut script);
+    std::io::stdout()
+        .write_all(&script)
+        .context("write completions")?;
+    Ok(0)
+}
+
+/// What a subcommand works with.
+#[derive(Debug)]
+struct Context {
+    client: client::Client,
+    output: output::Output,
+    environment: place::Environment,
+    dispatcher_key: Option<PathBuf>,
+}
+
+impl Context {
+    fn new(shared: Shared) -> Self {
+        let environment = place::Environment::read();
+        let socket = shared.socket.unwrap_or_else(|| environment.socket());
+        Self {
+            client: client::Client::new(socket),
+            output: output::Output::new(shared.json),
+            environment,
+            dispatcher_key: shared.dispatcher_key,
+        }
+    }
+
+    /// Where the user's dispatcher key is, or would be.
+    fn key_path(&self) -> anyhow::Result<PathBuf> {
+        match &self.dispatcher_key {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.environment.config_dir()?.join(order::KEY_FILE)),
+        }
+    }
+
+    /// The keys of hosts that were seen before.
+    fn known_hosts(&self) -> anyhow::Result<known_hosts::KnownHosts> {
+        Ok(known_hosts::KnownHosts::new(self.environment.config_dir()?))
+    }
+
+    /// What the user is called.
+    fn user(&self) -> Option<&str> {
+        self.environment.user.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_and_an_example() {
+        fn check(command: &clap::Command) {
+            for inner in command.get_subcommands() {
+                assert!(inner.get_about().is_some(), "{}", inner.get_name());
+                if inner.has_subcommands() {
+                    check(inner);
+                } else {
+                    let help = inner.get_after_help().map(ToString::to_string);
+                    assert!(
+                        help.is_some_and(|help| help.contains("outhaul ")),
+                        "{}",
+                        inner.get_name()
+                    );
+                }
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn everything_after_the_image_belongs_to_the_sandbox() {
+        let cli = Cli::try_parse_from([
+            "outhaul", "run", "--host", "edge-1", "-e", "A=b=c", "web:1", "--json", "-x", "--host",
+        ])
+        .unwrap();
+        assert!(!cli.shared.json);
+        assert_eq!(cli.failure(), 125);
+        assert!(format!("{:?}", cli.command).contains(r#"["web:1", "--json", "-x", "--host"]"#));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_when_parsed() {
+        for wrong in [
+            &["run"][..],
+            &["run", "--memory", "lots", "web:1"],
+            &["run", "--host", "Edge_1", "web:1"],
+            &["run", "--env", "novalue", "web:1"],
+            &["run", "--content", "everything", "web:1"],
+            &["host", "add", "edge-1", "--kind", "vm"],
+            &["host", "add", "edge 1", "--kind", "docker"],
+            &["stop", "a/b/c"],
+            &["logs"],
+        ] {
+            let words = ["outhaul"].iter().chain(wrong);
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

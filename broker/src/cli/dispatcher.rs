@@ -1,0 +1,222 @@
+//! `outhaul dispatcher`: the key that signs this user's commands.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use protocol::{
+    id::hex,
+    key::{Dispatcher, Public, Secret},
+};
+use serde::Serialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Context, api, order, place, units};
+use crate::shell::clock;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum DispatcherCommand {
+    /// Make the key that signs your commands, and register its public half with the broker
+    ///
+    /// The key stays in your own configuration (mode 0600); the broker never has it, and cannot launch anything without it.
+    /// A key that is there is kept, never overwritten: run this again to register it with another broker.
+    #[command(
+        after_help = "Example:\n  outhaul dispatcher init\n  outhaul dispatcher init --name ci --offline"
+    )]
+    Init(InitArgs),
+    /// List the dispatchers whose commands the broker relays
+    #[command(after_help = "Example:\n  outhaul dispatcher list --json")]
+    List,
+    /// Take a dispatcher's right away: the broker relays its commands no more
+    ///
+    /// Hosts go on listing it until they get a new bundle, or their policy is changed; but nothing reaches them.
+    #[command(after_help = "Example:\n  outhaul dispatcher remove ohd1_...")]
+    Remove {
+        /// Its public key, as `outhaul dispatcher list` shows it
+        #[arg(value_name = "KEY")]
+        key: Public<Dispatcher>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InitArgs {
+    /// What the broker calls this key, in lists and in the audit trail [default: your user name and the key's thumbprint]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Make the key only; register it later, by running this again
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Serialize)]
+struct Registration<'a> {
+    key: String,
+    name: &'a str,
+}
+
+pub(super) async fn execute(context: &Context, command: DispatcherCommand) -> anyhow::Result<u8> {
+    match command {
+        DispatcherCommand::Init(args) => init(context, &args).await,
+        DispatcherCommand::List => list(context).await,
+        DispatcherCommand::Remove { key } => remove(context, &key).await,
+    }
+}
+
+async fn init(context: &Context, args: &InitArgs) -> anyhow::Result<u8> {
+    let path = context.key_path()?;
+    let is_new = !place::is_taken(&path);
+    let public = if is_new {
+        make_key(&path)?
+    } else {
+        order::read_key(&path)?.public()
+    };
+    let what = if is_new { "made" } else { "kept" };
+    context
+        .output
+        .remark(&format!("{what} dispatcher key {}", path.display()))?;
+    let registered = if args.offline {
+        None
+    } else {
+        Some(register(context, &public, args.name.as_deref()).await?)
+    };
+    if context.output.is_json() {
+        context.output.json(&json!({
+            "key": public.to_string(), "path": path, "made": is_new, "registered": registered,
+        }))?;
+    } else {
+        context.output.text(&format!("{public}\n"))?;
+    }
+    Ok(0)
+}
+
+/// Makes a key file, which must not exist.
+fn make_key(path: &Path) -> anyhow::Result<Public<Dispatcher>> {
+    if let Some(directory) = path.parent() {
+        place::make_private_dir(directory)?;
+    }
+    let seed = Zeroizing::new(order::random::<32>()?);
+    let key = Secret::<Dispatcher>::from_seed(&seed);
+    place::write_new(path, 0o600, key.to_file_text().as_bytes())?;
+    if let Some(directory) = path.parent() {
+        place::sync_dir(directory)?;
+    }
+    Ok(key.public())
+}
+
+/// Tells the broker of the key, unless it knows it: the name it goes by.
+async fn register(
+    context: &Context,
+    key: &Public<Dispatcher>,
+    name: Option<&str>,
+) -> anyhow::Result<String> {
+    let doing = "register the dispatcher key (it is made; run `outhaul dispatcher init` again to register it)";
+    let known = api::dispatchers(&context.client).await.context(doing)?;
+    if let Some(known) = known.iter().find(|known| known.key == key.to_string()) {
+        context
+            .output
+            .remark(&format!("the broker knows it already, as {}", known.name))?;
+        return Ok(known.name.clone());
+    }
+    let name = name.map_or_else(|| default_name(context.user(), key), str::to_owned);
+    let registration = Registration {
+        key: key.to_string(),
+        name: &name,
+    };
+    let _: serde_json::Value = context
+        .client
+        .post("/v1/dispatchers", &registration)
+        .await
+        .context(doing)?;
+    context.output.remark(&format!(
+        "registered it as {name}; hosts that you add from now on obey it"
+    ))?;
+    Ok(name)
+}
+
+/// `ada-fca05495`: names are unique at a broker, and people have several machines.
+fn default_name(user: Option<&str>, key: &Public<Dispatcher>) -> String {
+    let [a, b, c, d, ..] = key.id();
+    let user: String = user
+        .unwrap_or("dispatcher")
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(32)
+        .collect();
+    format!("{user}-{}", hex(&[a, b, c, d]))
+}
+
+async fn remove(context: &Context, key: &Public<Dispatcher>) -> anyhow::Result<u8> {
+    let answer: serde_json::Value = context
+        .client
+        .delete(&format!("/v1/dispatchers/{key}"))
+        .await
+        .context("remove dispatcher")?;
+    if context.output.is_json() {
+        context.output.json(&answer)?;
+    } else {
+        context.output.text(&format!("{key}\n"))?;
+    }
+    Ok(0)
+}
+
+async fn list(context: &Context) -> anyhow::Result<u8> {
+    let dispatchers = api::dispatchers(&context.client).await?;
+    if context.output.is_json() {
+        context.output.json(&dispatchers)?;
+        return Ok(0);
+    }
+    let own = context
+        .key_path()
+        .and_then(|path| order::read_key(&path))
+        .map(|key| key.public().to_string())
+        .ok();
+    let rows: Vec<Vec<String>> = dispatchers
+        .into_iter()
+        .map(|dispatcher| {
+            let is_own = own.as_ref() == Some(&dispatcher.key);
+            let mark = if is_own { "yes" } else { "" };
+            vec![
+                dispatcher.name,
+                dispatcher.key,
+                units::ago(dispatcher.added_ms, clock::unix()),
+                mark.to_owned(),
+            ]
+        })
+        .collect();
+    context
+        .output
+        .table(&["NAME", "KEY", "ADDED", "YOURS"], &rows)?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known_hosts::tests::secret;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_key_is_made_once_closed_to_others_and_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("outhaul").join(order::KEY_FILE);
+        let key = make_key(&path).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert!(make_key(&path).is_err());
+        assert_eq!(order::read_key(&path).unwrap().public(), key);
+    }
+
+    #[test]
+    fn a_default_name_is_short_plain_and_of_this_key() {
+        let key = secret::<Dispatcher>(1).public();
+        let name = default_name(Some("ada\u{1b}[2J lovelace"), &key);
+        assert!(name.starts_with("ada2Jlovelace-"), "{name}");
+        assert_ne!(
+            name,
+            default_name(Some("ada2Jlovelace"), &secret(2).public())
+        );
+        assert!(default_name(None, &key).starts_with("dispatcher-"));
+        assert!(default_name(Some(&"x".repeat(500)), &key).len() <= 64);
+    }
+}

@@ -1,0 +1,545 @@
+//! What `outhaul serve` is told: a file, the environment over it, flags over both, and one step from there to values.
+//!
+//! Nothing here is a secret, and no setting makes anything less safe: keys are files in the data directory, found by name.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+
+use crate::shell::{
+    certificate::host_name,
+    journal::Durability,
+    log::LogFormat,
+    router::{self, RouterConfig},
+};
+
+/// Where the one port is, unless told otherwise.
+const LISTEN: &str = "0.0.0.0:8443";
+/// How long a host may be away after its last token ended, in hours.
+const RECOVERY_WINDOW_HOURS: u64 = 72;
+/// The most of it, in hours: ninety days. Past that, "no standing secrets" would be an empty word.
+const RECOVERY_WINDOW_HOURS_MAX: u64 = 90 * 24;
+/// How long an unused install key is good, in hours.
+const INSTALL_KEY_HOURS: u64 = 24;
+/// The most of it, in hours: a week.
+const INSTALL_KEY_HOURS_MAX: u64 = 7 * 24;
+/// The longest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// The flags of `outhaul serve`; each has an environment variable.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ServeFlags {
+    /// Configuration file (TOML); see deploy/broker.toml
+    #[arg(long, env = "OUTHAUL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of keys, store and journal [default: /var/lib/outhaul for root, else $XDG_DATA_HOME/outhaul]
+    #[arg(long, env = "OUTHAUL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port to listen on [default: 0.0.0.0:8443]
+    #[arg(long, env = "OUTHAUL_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Name and port that hosts dial; the certificate covers it, bundles carry it [default: this machine's name]
+    #[arg(long, env = "OUTHAUL_PUBLIC_ADDRESS", value_name = "NAME:PORT")]
+    pub public_address: Option<String>,
+    /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
+    #[arg(long, env = "OUTHAUL_DURABILITY", value_name = "fsync|os")]
+    pub durability: Option<String>,
+    /// Hours that a host may be away after its last token ended [default: 72]
+    #[arg(long, env = "OUTHAUL_RECOVERY_WINDOW_HOURS", value_name = "HOURS")]
+    pub recovery_window_hours: Option<u64>,
+    /// Hours that an unused install key is good [default: 24]
+    #[arg(long, env = "OUTHAUL_INSTALL_KEY_HOURS", value_name = "HOURS")]
+    pub install_key_hours: Option<u64>,
+    /// What to log: `info`, or `broker=debug,info` [default: info]
+    #[arg(long, env = "OUTHAUL_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look: `text` or `json` [default: text]
+    #[arg(long, env = "OUTHAUL_LOG_FORMAT", value_name = "text|json")]
+    pub log_format: Option<String>,
+    /// The local API's socket. No flag of its own: the command line has one for all subcommands.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
+}
+
+/// The same, as a file has it: all of it optional, nothing unknown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Directory of keys, store and journal.
+    pub data_dir: Option<PathBuf>,
+    /// The local API's socket.
+    pub socket: Option<PathBuf>,
+    /// Address and port to listen on.
+    pub listen: Option<SocketAddr>,
+    /// Name and port that hosts dial.
+    pub public_address: Option<String>,
+    /// `fsync` or `os`.
+    pub durability: Option<String>,
+    /// Hours that a host may be away after its last token ended.
+    pub recovery_window_hours: Option<u64>,
+    /// Hours that an unused install key is good.
+    pub install_key_hours: Option<u64>,
+    /// What to log.
+    pub log: Option<String>,
+    /// `text` or `json`.
+    pub log_format: Option<String>,
+    /// The embedded router's own settings: any of them, over our defaults.
+    pub router: Option<toml::Table>,
+}
+
+/// What the broker runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of keys, store and journal.
+    pub data_dir: PathBuf,
+    /// The local API's socket.
+    pub socket: PathBuf,
+    /// Address and port to listen on; port 0 is any that is free.
+    pub listen: SocketAddr,
+    /// What hosts dial; port 0 is the one that is listened on.
+    pub public_address: Authority,
+    /// When a message counts as kept.
+    pub durability: Durability,
+    /// How long a host may be away after its last token ended.
+    pub recovery_window: Duration,
+    /// How long an unused install key is good.
+    pub install_key_life: Duration,
+    /// What to log, in the notation of `tracing_subscriber`; the default if none.
+    pub log: Option<String>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The embedded router's settings.
+    pub router: RouterConfig,
+}
+
+/// A name or an IP address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// The name, as a certificate can carry it.
+    pub name: String,
+    /// The port; 0 stands for the one that is listened on.
+    pub port: u16,
+}
+
+/// The text is no name and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a name and port: write broker.example:8443, 192.0.2.7:8443 or [2001:db8::7]:8443")]
+pub struct BadAuthority;
+
+impl Config {
+    /// Reads the file that the flags name, if they name one, and lays the flags over it. (The environment is in the flags.)
+    ///
+    /// # Errors
+    /// The file cannot be read, has an unknown key, or a value is out of bounds.
+    pub fn load(flags: ServeFlags) -> anyhow::Result<Self> {
+        let file = match &flags.config {
+            Some(path) => RawConfig::read(path)?,
+            None => RawConfig::default(),
+        };
+        RawConfig::from(flags).over(file).try_into()
+    }
+}
+
+impl RawConfig {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let read = || -> anyhow::Result<Self> {
+            if std::fs::metadata(path)?.len() > FILE_BYTES_MAX {
+                bail!("longer than {FILE_BYTES_MAX} bytes");
+            }
+            Self::from_toml(&std::fs::read_to_string(path)?)
+        };
+        read().with_context(|| format!("read configuration {}", path.display()))
+    }
+
+    /// Reads TOML. An error names the key and what is allowed in its place.
+    ///
+    /// # Errors
+    /// It is not TOML, or has a key that we do not know.
+    pub fn from_toml(text: &str) -> anyhow::Result<Self> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// This, and where it says nothing, what is below.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(below.data_dir),
+            socket: self.socket.or(below.socket),
+            listen: self.listen.or(below.listen),
+            public_address: self.public_address.or(below.public_address),
+            durability: self.durability.or(below.durability),
+            recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
+            install_key_hours: self.install_key_hours.or(below.install_key_hours),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+            router: self.router.or(below.router),
+        }
+    }
+}
+
+impl From<ServeFlags> for RawConfig {
+    fn from(flags: ServeFlags) -> Self {
+        Self {
+            data_dir: flags.data_dir,
+            socket: flags.socket,
+            listen: flags.listen,
+            public_address: flags.public_address,
+            durability: flags.durability,
+            recovery_window_hours: flags.recovery_window_hours,
+            install_key_hours: flags.install_key_hours,
+            log: flags.log,
+            log_format: flags.log_format,
+            router: None,
+        }
+    }
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = anyhow::Error;
+
+    fn try_from(raw: RawConfig) -> anyhow::Result<Self> {
+        let data_dir = raw.data_dir.unwrap_or_else(default_data_dir);
+        let listen = match raw.listen {
+            Some(listen) => listen,
+            None => LISTEN.parse().context("read the default of listen")?,
+        };
+        let public_address = match raw.public_address {
+            Some(text) => text.parse().context("read public_address")?,
+            None => default_address(listen),
+        };
+        Ok(Self {
+            socket: raw.socket.unwrap_or_else(|| default_socket(&data_dir)),
+            data_dir,
+            listen,
+            public_address,
+            durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
+            recovery_window: hours(
+                "recovery_window_hours",
+                raw.recovery_window_hours.unwrap_or(RECOVERY_WINDOW_HOURS),
+                0..=RECOVERY_WINDOW_HOURS_MAX,
+            )?,
+            install_key_life: hours(
+                "install_key_hours",
+                raw.install_key_hours.unwrap_or(INSTALL_KEY_HOURS),
+                1..=INSTALL_KEY_HOURS_MAX,
+            )?,
+            log: raw.log,
+            log_format: parse_log_format(raw.log_format.as_deref().unwrap_or("text"))?,
+            router: router_config(raw.router.unwrap_or_default())?,
+        })
+    }
+}
+
+impl FromStr for Authority {
+    type Err = BadAuthority;
+
+    /// A port that is left out is the one that is listened on.
+    fn from_str(text: &str) -> Result<Self, BadAuthority> {
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (name, port) = rest.split_once(']').ok_or(BadAuthority)?;
+                let port = if port.is_empty() {
+                    None
+                } else {
+                    Some(port.strip_prefix(':').ok_or(BadAuthority)?)
+                };
+                (name, port)
+            }
+            None => text
+                .split_once(':')
+                .map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        let port = match port {
+            None => 0,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or(BadAuthority)?,
+        };
+        if ServerName::try_from(name).is_err() {
+            return Err(BadAuthority);
+        }
+        Ok(Self {
+            name: name.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+/// Where the broker keeps its data, unless told otherwise.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/outhaul".into();
+    }
+    let data_home = environment("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let home = || {
+        PathBuf::from(environment("HOME").unwrap_or_else(|| "/".to_owned())).join(".local/share")
+    };
+    data_home.unwrap_or_else(home).join("outhaul")
+}
+
+/// Where the local API is, for a data directory.
+#[must_use]
+pub fn default_socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("outhaul.sock")
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "configuration is read here; what has a flag, clap reads"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What others can reach us by: the address that is listened on if it is one, else this machine's name.
+fn default_address(listen: SocketAddr) -> Authority {
+    let name = match listen.ip() {
+        ip if ip.is_loopback() => "localhost".to_owned(),
+        ip if ip.is_unspecified() => host_name(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => ip.to_string(),
+    };
+    Authority {
+        name,
+        port: listen.port(),
+    }
+}
+
+fn hours(
+    key: &str,
+    hours: u64,
+    allowed: std::ops::RangeInclusive<u64>,
+) -> anyhow::Result<Duration> {
+    if !allowed.contains(&hours) {
+        bail!(
+            "{key} is {hours}; allowed is {} to {}",
+            allowed.start(),
+            allowed.end()
+        );
+    }
+    Ok(Duration::from_secs(hours * 3600))
+}
+
+fn parse_durability(text: &str) -> anyhow::Result<Durability> {
+    match text {
+        "fsync" => Ok(Durability::Fsync),
+        "os" => Ok(Durability::Os),
+        other => bail!("durability is {other:?}; allowed is \"fsync\" or \"os\""),
+    }
+}
+
+fn parse_log_format(text: &str) -> anyhow::Result<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => bail!("log_format is {other:?}; allowed is \"text\" or \"json\""),
+    }
+}
+
+/// rumqttd's own notation wants all of its keys; we fill in those that are not there, and refuse those it would ignore.
+fn router_config(section: toml::Table) -> anyhow::Result<RouterConfig> {
+    let mut table =
+        toml::Table::try_from(router::default_config()).context("write the router's defaults")?;
+    let optional = ["custom_segment", "initialized_filters"].map(str::to_owned);
+    for (key, value) in section {
+        if !table.contains_key(&key) && !optional.contains(&key) {
+            let allowed: Vec<&str> = table.keys().chain(&optional).map(String::as_str).collect();
+            bail!(
+                "unknown key {key:?} in [router]; allowed are {}",
+                allowed.join(", ")
+            );
+        }
+        table.insert(key, value);
+    }
+    table.try_into().context("read [router]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/broker.toml");
+
+    fn config(toml: &str) -> anyhow::Result<Config> {
+        RawConfig::from_toml(toml)?.try_into()
+    }
+
+    /// The example with every `# key = value` and `# [section]` taken out of its comment.
+    fn uncommented() -> String {
+        let line = |line: &str| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let is_setting = bare.starts_with('[')
+                || bare.split_once(" = ").is_some_and(|(key, _)| {
+                    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                });
+            if is_setting {
+                bare.to_owned()
+            } else {
+                String::new()
+            }
+        };
+        EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_parses_as_it_is_and_changes_nothing() {
+        let shown = |config: Config| format!("{config:?}");
+        assert_eq!(shown(config(EXAMPLE).unwrap()), shown(config("").unwrap()));
+    }
+
+    #[test]
+    fn every_default_that_the_example_shows_is_the_one_that_holds() {
+        // These two depend on who runs it and where.
+        let raw = RawConfig {
+            data_dir: None,
+            socket: None,
+            public_address: None,
+            ..RawConfig::from_toml(&uncommented()).unwrap()
+        };
+        let mut shown: Config = raw.clone().try_into().unwrap();
+        assert_eq!(shown.log.take().as_deref(), Some("info"));
+        assert_eq!(format!("{shown:?}"), format!("{:?}", config("").unwrap()));
+        assert!(raw.listen.is_some() && raw.durability.is_some() && raw.log_format.is_some());
+        assert!(raw.recovery_window_hours.is_some() && raw.install_key_hours.is_some());
+        let shown = raw.router.unwrap();
+        let known = toml::Table::try_from(router::default_config()).unwrap();
+        assert_eq!(
+            shown.keys().collect::<Vec<_>>(),
+            known.keys().collect::<Vec<_>>(),
+            "all of the router's keys"
+        );
+    }
+
+    #[test]
+    fn the_example_shows_every_setting() {
+        let example: toml::Table = toml::from_str(&uncommented()).unwrap();
+        let error = RawConfig::from_toml("nothing = 1").unwrap_err().to_string();
+        let allowed: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert!(allowed.len() > 5, "{error}");
+        for key in allowed {
+            assert!(
+                example.contains_key(key),
+                "{key} is not in deploy/broker.toml"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_name_its_file_and_what_is_allowed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("broker.toml");
+        std::fs::write(&path, "lisen = \"0.0.0.0:1\"\n").unwrap();
+        let flags = ServeFlags {
+            config: Some(path.clone()),
+            ..ServeFlags::default()
+        };
+        let error = format!("{:#}", Config::load(flags).unwrap_err());
+        for part in ["lisen", "listen", path.to_str().unwrap()] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let error = format!(
+            "{:#}",
+            config("[router]\nmax_conections = 1\n").unwrap_err()
+        );
+        assert!(
+            error.contains("max_conections") && error.contains("max_connections"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_defaults() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("broker.toml");
+        std::fs::write(
+            &path,
+            "durability = \"os\"\ninstall_key_hours = 2\n[router]\nmax_connections = 7\n",
+        )
+        .unwrap();
+        let flags = ServeFlags {
+            config: Some(path),
+            install_key_hours: Some(3),
+            ..ServeFlags::default()
+        };
+        let config = Config::load(flags).unwrap();
+        assert_eq!(config.durability, Durability::Os);
+        assert_eq!(config.install_key_life, Duration::from_secs(3 * 3600));
+        assert_eq!(config.recovery_window, Duration::from_secs(72 * 3600));
+        let router = router::default_config();
+        assert_eq!(config.router.max_connections, 7);
+        assert_eq!(config.router.max_segment_size, router.max_segment_size);
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_with_the_bounds() {
+        for (toml, part) in [
+            ("durability = \"maybe\"", "fsync"),
+            ("recovery_window_hours = 99999", "2160"),
+            ("install_key_hours = 0", "1 to 168"),
+            ("public_address = \"https://x\"", "public_address"),
+            ("log_format = \"xml\"", "json"),
+            ("listen = \"8443\"", "listen"),
+        ] {
+            let error = format!("{:#}", config(toml).unwrap_err());
+            assert!(error.contains(part), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_and_written_alike() {
+        for (text, name, port) in [
+            ("Broker.Example:443", "broker.example", 443),
+            ("broker", "broker", 0),
+            ("192.0.2.7:8443", "192.0.2.7", 8443),
+            ("[2001:db8::7]:8443", "2001:db8::7", 8443),
+            ("[::1]", "::1", 0),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(Authority {
+                    name: name.into(),
+                    port
+                }),
+                "{text}"
+            );
+        }
+        for bad in [
+            "", ":1", "a:0", "a:b", "a b:1", "::1", "[::1", "[::1]x", "a:1:2", "a/b:1",
+        ] {
+            assert_eq!(bad.parse::<Authority>(), Err(BadAuthority), "{bad}");
+        }
+        let six: Authority = "[::1]:9".parse().unwrap();
+        assert_eq!(six.to_string().parse(), Ok(six));
+    }
+
+    #[test]
+    fn the_default_address_is_one_that_others_can_use() {
+        let of = |listen: &str| default_address(listen.parse().unwrap()).to_string();
+        assert_eq!(of("127.0.0.1:1"), "localhost:1");
+        assert_eq!(of("192.0.2.7:8443"), "192.0.2.7:8443");
+        assert_eq!(of("0.0.0.0:8443"), format!("{}:8443", host_name()));
+    }
+}

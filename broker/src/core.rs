@@ -1,0 +1,13 @@
+//! What the broker decides: plain functions and values. No clock, no files, no sockets.
+
+pub mod acl;
+pub mod audit;
+pub mod challenge;
+pub mod dedup;
+pub mod exchange;
+pub mod gate;
+pub mod hosts;
+pub mod journal;
+pub mod presence;
+pub mod principal;
+pub mod sandbox;

@@ -1,0 +1,206 @@
+//! Is this batch new? The table of streams, rebuilt from the journal at every start.
+//!
+//! A publisher that missed an acknowledgement sends the batch again: it is acknowledged and stored once. A batch with the
+//! number of another and a different head is a fork, and is refused. What the table has forgotten counts as new: a batch
+//! stored twice is harmless, since readers go by its number, and one acknowledged but not stored would be lost.
+
+use std::collections::BTreeMap;
+
+/// Heads remembered for each stream: the 128 that a client may have in flight, twice.
+pub const HEADS_PER_STREAM_MAX: usize = 256;
+/// Streams remembered. Past it the one that was quiet the longest is forgotten. With every stream full this is 100 MB;
+/// a stream that sent one batch takes some hundred bytes.
+pub const STREAMS_MAX: usize = 8_192;
+
+/// What a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// Not seen before: store it, then acknowledge it. It is remembered from here on.
+    New,
+    /// Seen before, the same: acknowledge it once what was stored before is durable.
+    Redelivery,
+    /// The number of a batch seen before, and another head: refuse it.
+    Fork,
+}
+
+/// The streams, and the heads last seen in each.
+#[derive(Debug)]
+pub struct StreamTable {
+    streams: BTreeMap<(String, String), Stream>,
+    /// The streams by the time they were last heard, oldest first.
+    quiet: BTreeMap<u64, (String, String)>,
+    /// Counts sightings.
+    tick: u64,
+    streams_max: usize,
+    heads_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// When it was last heard.
+    tick: u64,
+    /// By epoch and number; the greatest are kept.
+    heads: BTreeMap<(u64, u64), [u8; 32]>,
+}
+
+impl Default for StreamTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamTable {
+    /// A table that has seen nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::sized(STREAMS_MAX, HEADS_PER_STREAM_MAX)
+    }
+
+    const fn sized(streams_max: usize, heads_max: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            quiet: BTreeMap::new(),
+            tick: 0,
+            streams_max,
+            heads_max,
+        }
+    }
+
+    /// The batch `batch` of the sandbox's `epoch` came, and its head has the hash `head_hash`.
+    ///
+    /// A new batch counts as stored from here on, so it must be queued for the journal before anyone else can ask.
+    pub fn observe(
+        &mut self,
+        host: &str,
+        sandbox: &str,
+        epoch: u64,
+        batch: u64,
+        head_hash: [u8; 32],
+    ) -> Sighting {
+        let key = (host.to_owned(), sandbox.to_owned());
+        self.tick += 1;
+        let stream = self.streams.entry(key.clone()).or_default();
+        self.quiet.remove(&stream.tick);
+        self.quiet.insert(self.tick, key);
+        stream.tick = self.tick;
+        let sighting = match stream.heads.get(&(epoch, batch)) {
+            Some(seen) if *seen == head_hash => Sighting::Redelivery,
+            Some(_) => Sighting::Fork,
+            None => Sighting::New,
+        };
+        if sighting == Sighting::New {
+            stream.heads.insert((epoch, batch), head_hash);
+            if stream.heads.len() > self.heads_max {
+                stream.heads.pop_first();
+            }
+        }
+        if self.streams.len() > self.streams_max
+            && let Some((_, quietest)) = self.quiet.pop_first()
+        {
+            self.streams.remove(&quietest);
+        }
+        sighting
+    }
+
+    /// The sandbox is gone and its stream is closed.
+    pub fn forget(&mut self, host: &str, sandbox: &str) {
+        if let Some(stream) = self.streams.remove(&(host.to_owned(), sandbox.to_owned())) {
+            self.quiet.remove(&stream.tick);
+        }
+    }
+
+    /// The streams remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether no stream is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_head_is_a_redelivery_and_another_a_fork() {
+        let mut table = StreamTable::new();
+        for epoch in 1..3 {
+            for batch in [3, 1, 2] {
+                let hash = [u8::try_from(epoch * 10 + batch).unwrap(); 32];
+                assert_eq!(
+                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    Sighting::New
+                );
+                assert_eq!(
+                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    Sighting::Redelivery
+                );
+                assert_eq!(
+                    table.observe("edge-1", "build-7", epoch, batch, [0; 32]),
+                    Sighting::Fork
+                );
+                assert_eq!(
+                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    Sighting::Redelivery
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn streams_do_not_mix() {
+        let mut table = StreamTable::new();
+        for (host, sandbox) in [("a", "b"), ("a", "c"), ("c", "b"), ("b", "a")] {
+            assert_eq!(table.observe(host, sandbox, 1, 1, [1; 32]), Sighting::New);
+        }
+        assert_eq!(table.len(), 4);
+        table.forget("a", "b");
+        assert_eq!(table.observe("a", "b", 1, 1, [2; 32]), Sighting::New);
+        assert_eq!(table.observe("a", "c", 1, 1, [2; 32]), Sighting::Fork);
+    }
+
+    #[test]
+    fn everything_a_client_may_have_in_flight_is_remembered_and_no_more_than_the_bound() {
+        let mut table = StreamTable::new();
+        for batch in 0..1_000 {
+            assert_eq!(table.observe("a", "b", 1, batch, [1; 32]), Sighting::New);
+        }
+        for batch in 1_000 - 256..1_000 {
+            assert_eq!(
+                table.observe("a", "b", 1, batch, [1; 32]),
+                Sighting::Redelivery
+            );
+        }
+        assert_eq!(
+            table
+                .streams
+                .values()
+                .map(|stream| stream.heads.len())
+                .sum::<usize>(),
+            HEADS_PER_STREAM_MAX
+        );
+        assert_eq!(
+            table.observe("a", "b", 1, 3, [1; 32]),
+            Sighting::New,
+            "forgotten is stored again, never dropped"
+        );
+    }
+
+    #[test]
+    fn the_quietest_stream_is_forgotten_first() {
+        let mut table = StreamTable::sized(3, 4);
+        for sandbox in ["a", "b", "c"] {
+            table.observe("h", sandbox, 1, 1, [1; 32]);
+        }
+        table.observe("h", "a", 1, 2, [1; 32]);
+        table.observe("h", "d", 1, 1, [1; 32]);
+        assert_eq!((table.len(), table.quiet.len()), (3, 3));
+        assert_eq!(table.observe("h", "a", 1, 1, [1; 32]), Sighting::Redelivery);
+        assert_eq!(table.observe("h", "b", 1, 1, [1; 32]), Sighting::New);
+    }
+}

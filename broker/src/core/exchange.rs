@@ -1,0 +1,423 @@
+//! What to do with who asks for a connection token: the part that needs no transaction.
+//!
+//! [`decide`] checks the nonce, the shape and the proof, and says which of the store's transactions is to judge the rest. Nothing
+//! is granted here: the store records first. Words for the wire are few; the reasons in [`Refuse`] are for our own log.
+
+use std::time::Duration;
+
+use protocol::{
+    exchange::{Proof, Refusal, Request, Succession},
+    install_key::hash_secret,
+    key::{Host, Public},
+    limits::HOST_TOKEN_LIFE_S_MAX,
+    signed::{self, Verified},
+    time::UnixMillis,
+};
+
+use super::{
+    challenge::BadNonce,
+    hosts::{FIRST_GENERATION, HostState, RedeemRefusal, RenewRefusal},
+};
+
+/// A key that a host has or had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostKey {
+    /// Which of its keys, from 1.
+    pub generation: u64,
+    /// The key.
+    pub key: Public<Host>,
+    /// Since when: its first token was minted then.
+    pub since: UnixMillis,
+}
+
+/// What the store knows of the host that a request names.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Where its life stands.
+    pub state: HostState,
+    /// Every key it had, the first one first; the last is the one it has.
+    pub keys: &'a [HostKey],
+}
+
+/// What to ask the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Redeem this install key for the request's host and key.
+    Redeem {
+        /// Which.
+        kid: [u8; 8],
+        /// SHA-256 of the secret that was presented; to be compared in constant time.
+        secret_sha256: [u8; 32],
+    },
+    /// Renew the host: the request's key, of the request's generation, is signed for by a key that it has or had.
+    Renew {
+        /// The statement by which the key before names this one, as signed.
+        succession: Vec<u8>,
+    },
+    /// No.
+    Refuse(Refuse),
+}
+
+/// Why a request is refused before the store is asked to change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refuse {
+    /// The nonce.
+    #[error(transparent)]
+    Nonce(#[from] BadNonce),
+    /// An enrolment starts at the first generation, and a renewal after it.
+    #[error("the generation does not go with the proof")]
+    Generation,
+    /// No host of that name has a key.
+    #[error("the host has never enrolled")]
+    Unknown,
+    /// Not signed by the key before, or for another host, key or generation.
+    #[error("the succession does not show the right to this host")]
+    Succession,
+    /// The host is locked; whoever asks holds one of its keys.
+    #[error("the host is locked")]
+    Locked,
+    /// The host is revoked; whoever asks holds one of its keys.
+    #[error("the host is revoked")]
+    Revoked,
+    /// It was away for longer than its owner's window.
+    #[error("the host was away for longer than the recovery window")]
+    TooLate,
+}
+
+impl Refuse {
+    /// What the host is told.
+    #[must_use]
+    pub const fn refusal(self) -> Refusal {
+        match self {
+            Self::Nonce(_) | Self::Generation => Refusal::Malformed,
+            Self::Unknown | Self::Succession | Self::TooLate => Refusal::Proof,
+            Self::Locked => Refusal::Locked,
+            Self::Revoked => Refusal::Revoked,
+        }
+    }
+}
+
+/// Decides what becomes of a request that is signed by the key it asks a token for. `window` is how long a host may be away after
+/// its last token ended. An install key is not looked at: the store does, in constant time.
+#[must_use]
+pub fn decide(
+    request: &Verified<Request, Host>,
+    nonce: Result<(), BadNonce>,
+    host: Option<Known<'_>>,
+    window: Duration,
+    now: UnixMillis,
+) -> Decision {
+    if let Err(bad) = nonce {
+        return Decision::Refuse(bad.into());
+    }
+    let request = request.value();
+    match &request.proof {
+        Proof::InstallKey(_) if request.generation != FIRST_GENERATION => {
+            Decision::Refuse(Refuse::Generation)
+        }
+        Proof::InstallKey(proof) => Decision::Redeem {
+            kid: proof.kid.into_array(),
+            secret_sha256: hash_secret(&proof.secret),
+        },
+        Proof::HostKey(_) if request.generation <= FIRST_GENERATION => {
+            Decision::Refuse(Refuse::Generation)
+        }
+        Proof::HostKey(succession) => {
+            match judge_succession(request, succession, host, window, now) {
+                Ok(()) => Decision::Renew {
+                    succession: succession.to_vec(),
+                },
+                Err(refuse) => Decision::Refuse(refuse),
+            }
+        }
+    }
+}
+
+/// The proof first, the host's state after it: a stranger learns nothing of a host by asking in its name.
+fn judge_succession(
+    request: &Request,
+    succession: &[u8],
+    host: Option<Known<'_>>,
+    window: Duration,
+    now: UnixMillis,
+) -> Result<(), Refuse> {
+    let host = host.ok_or(Refuse::Unknown)?;
+    let current = host.keys.last().ok_or(Refuse::Unknown)?;
+    // Any key it ever had may sign: whoever renews from an old one is a clone, and only the store's judgement shows that.
+    let keys: Vec<Public<Host>> = host.keys.iter().map(|key| key.key).collect();
+    let verified =
+        signed::verify::<Succession>(succession, &keys, b"").map_err(|_| Refuse::Succession)?;
+    let signer = host
+        .keys
+        .iter()
+        .find(|key| key.key == verified.signer())
+        .ok_or(Refuse::Succession)?;
+    let named = verified.value();
+    let is_this = named.host == request.host
+        && named.key == request.key
+        && named.generation == request.generation
+        && signer.generation.checked_add(1) == Some(request.generation);
+    if !is_this {
+        return Err(Refuse::Succession);
+    }
+    match host.state {
+        HostState::New => return Err(Refuse::Unknown),
+        HostState::Locked => return Err(Refuse::Locked),
+        HostState::Revoked => return Err(Refuse::Revoked),
+        HostState::Enrolled => {}
+    }
+    let last_end = current
+        .since
+        .plus(Duration::from_secs(HOST_TOKEN_LIFE_S_MAX));
+    // A machine that was left behind is a clone, however late it comes.
+    if request.generation >= current.generation && now > last_end.plus(window) {
+        return Err(Refuse::TooLate);
+    }
+    Ok(())
+}
+
+/// What a host is told when the store refuses its renewal.
+#[must_use]
+pub const fn refusal_of_renewal(refusal: RenewRefusal) -> Refusal {
+    match refusal {
+        RenewRefusal::Locked => Refusal::Locked,
+        RenewRefusal::Revoked => Refusal::Revoked,
+        RenewRefusal::Unknown
+        | RenewRefusal::NotEnrolled
+        | RenewRefusal::Ahead
+        | RenewRefusal::KeyUsedBefore => Refusal::Proof,
+    }
+}
+
+/// What a host is told when the store refuses its install key. The store looks at the host's state only after the secret was right.
+#[must_use]
+pub const fn refusal_of_redemption(refusal: RedeemRefusal) -> Refusal {
+    match refusal {
+        RedeemRefusal::HostLocked => Refusal::Locked,
+        RedeemRefusal::HostRevoked => Refusal::Revoked,
+        RedeemRefusal::Unknown
+        | RedeemRefusal::Expired
+        | RedeemRefusal::UsedByOther
+        | RedeemRefusal::UsedLongAgo
+        | RedeemRefusal::Retired
+        | RedeemRefusal::KeyUsedBefore => Refusal::InstallKey,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        exchange::{InstallProof, sign_request, verify_request},
+        id::HostId,
+        key::Secret,
+    };
+    use serde_bytes::ByteBuf;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+    const WINDOW: Duration = Duration::from_secs(72 * 3600);
+
+    fn key(byte: u8) -> Secret<Host> {
+        Secret::from_seed(&Zeroizing::new([byte; 32]))
+    }
+
+    fn edge() -> HostId {
+        HostId::new("edge-1").unwrap()
+    }
+
+    /// Keys 1, 2, 3 of generations 1, 2, 3, the last since `NOW`.
+    fn history() -> Vec<HostKey> {
+        (1..=3)
+            .map(|byte| HostKey {
+                generation: byte.into(),
+                key: key(byte).public(),
+                since: NOW,
+            })
+            .collect()
+    }
+
+    fn succession(host: &HostId, signer: u8, generation: u64, next: u8) -> Vec<u8> {
+        let succession = Succession {
+            host: host.clone(),
+            generation,
+            key: key(next).public(),
+            time: NOW,
+        };
+        signed::sign(&key(signer), &succession, b"")
+    }
+
+    fn request(new: u8, generation: u64, proof: Proof) -> Verified<Request, Host> {
+        let request = Request {
+            nonce: [0; 32].into(),
+            host: edge(),
+            key: key(new).public(),
+            generation,
+            proof,
+        };
+        verify_request(&sign_request(&key(new), &request)).unwrap()
+    }
+
+    fn renewal(new: u8, generation: u64, succession: Vec<u8>) -> Verified<Request, Host> {
+        request(new, generation, Proof::HostKey(ByteBuf::from(succession)))
+    }
+
+    fn decide_at(
+        request: &Verified<Request, Host>,
+        state: HostState,
+        now: UnixMillis,
+    ) -> Result<(), Refuse> {
+        let keys = history();
+        match decide(
+            request,
+            Ok(()),
+            Some(Known { state, keys: &keys }),
+            WINDOW,
+            now,
+        ) {
+            Decision::Renew { .. } => Ok(()),
+            Decision::Refuse(refuse) => Err(refuse),
+            Decision::Redeem { .. } => panic!("this is a renewal"),
+        }
+    }
+
+    #[test]
+    fn in_every_small_world_a_renewal_goes_on_only_with_the_signature_of_the_key_before() {
+        for signer in 1..=5_u8 {
+            for claimed in 0..=6_u64 {
+                for named in 1..=6_u64 {
+                    for new in [3, 4, 5] {
+                        let request =
+                            renewal(new, claimed, succession(&edge(), signer, named, new));
+                        let decided = decide_at(&request, HostState::Enrolled, NOW);
+                        let expected = if claimed <= 1 {
+                            Err(Refuse::Generation)
+                        } else if signer <= 3
+                            && claimed == named
+                            && claimed == u64::from(signer) + 1
+                        {
+                            Ok(())
+                        } else {
+                            Err(Refuse::Succession)
+                        };
+                        assert_eq!(
+                            decided, expected,
+                            "{signer} signs {named} for {new}, claimed as {claimed}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_succession_for_another_host_or_key_is_refused() {
+        let other = HostId::new("edge-2").unwrap();
+        for bad in [
+            succession(&other, 3, 4, 4),
+            succession(&edge(), 3, 4, 5),
+            vec![],
+            vec![0; 600],
+        ] {
+            let decided = decide_at(&renewal(4, 4, bad), HostState::Enrolled, NOW);
+            assert_eq!(decided, Err(Refuse::Succession));
+        }
+    }
+
+    #[test]
+    fn the_state_of_a_host_is_told_to_holders_of_its_keys_only() {
+        let good = renewal(4, 4, succession(&edge(), 3, 4, 4));
+        let stranger = renewal(4, 4, succession(&edge(), 9, 4, 4));
+        for (state, expected) in [
+            (HostState::New, Err(Refuse::Unknown)),
+            (HostState::Enrolled, Ok(())),
+            (HostState::Locked, Err(Refuse::Locked)),
+            (HostState::Revoked, Err(Refuse::Revoked)),
+        ] {
+            assert_eq!(decide_at(&good, state, NOW), expected);
+            assert_eq!(decide_at(&stranger, state, NOW), Err(Refuse::Succession));
+        }
+        for host in [
+            None,
+            Some(Known {
+                state: HostState::New,
+                keys: &[],
+            }),
+        ] {
+            assert_eq!(
+                decide(&good, Ok(()), host, WINDOW, NOW),
+                Decision::Refuse(Refuse::Unknown)
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_comes_back_within_the_window_and_not_after_it() {
+        let next = renewal(4, 4, succession(&edge(), 3, 4, 4));
+        let repeat = renewal(3, 3, succession(&edge(), 2, 3, 3));
+        let behind = renewal(5, 2, succession(&edge(), 1, 2, 5));
+        let end = NOW
+            .plus(Duration::from_secs(HOST_TOKEN_LIFE_S_MAX))
+            .plus(WINDOW);
+        let after = UnixMillis(end.0 + 1);
+        for request in [&next, &repeat, &behind] {
+            assert_eq!(decide_at(request, HostState::Enrolled, end), Ok(()));
+        }
+        assert_eq!(
+            decide_at(&next, HostState::Enrolled, after),
+            Err(Refuse::TooLate)
+        );
+        assert_eq!(
+            decide_at(&repeat, HostState::Enrolled, after),
+            Err(Refuse::TooLate)
+        );
+        assert_eq!(
+            decide_at(&behind, HostState::Enrolled, after),
+            Ok(()),
+            "a clone is found out, however late"
+        );
+    }
+
+    #[test]
+    fn an_install_key_goes_to_the_store_hashed_and_for_the_first_generation_only() {
+        let proof = || {
+            Proof::InstallKey(InstallProof {
+                kid: [5; 8].into(),
+                secret: [6; 32].into(),
+            })
+        };
+        let redeem = Decision::Redeem {
+            kid: [5; 8],
+            secret_sha256: hash_secret(&[6; 32]),
+        };
+        for generation in 0..4 {
+            let decided = decide(&request(1, generation, proof()), Ok(()), None, WINDOW, NOW);
+            let expected = if generation == 1 {
+                redeem.clone()
+            } else {
+                Decision::Refuse(Refuse::Generation)
+            };
+            assert_eq!(decided, expected, "{generation}");
+        }
+    }
+
+    #[test]
+    fn without_a_good_nonce_nothing_else_is_looked_at() {
+        let keys = history();
+        let known = Some(Known {
+            state: HostState::Enrolled,
+            keys: &keys,
+        });
+        let good = renewal(4, 4, succession(&edge(), 3, 4, 4));
+        for bad in [BadNonce::Foreign, BadNonce::Stale] {
+            let decided = decide(&good, Err(bad), known, WINDOW, NOW);
+            assert_eq!(decided, Decision::Refuse(Refuse::Nonce(bad)));
+            assert_eq!(
+                Refuse::Nonce(bad).refusal(),
+                Refusal::Malformed,
+                "ask for a new challenge"
+            );
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! A connection whose client has proven itself: publishes in, commands out, and a fresh token now and then.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    mqtt::{
+        AckKind, Auth, ClientPacket, Delivery, List, PINGRESP, PacketId, Publish, ReasonCode,
+        SubAck, Subscribe, Subscription, Unsubscribe, Version,
+    },
+    possession::Nonce,
+    time::Now,
+    token::Grant,
+    topic::Topic,
+};
+
+use super::{
+    Effect, Outcome, Refusal, UNPROVEN, Wire, check_step,
+    connect::{Terms, token_of},
+    end_of,
+    inbox::{Inbox, NoPlace, Ticket},
+    outbox::Outbox,
+};
+use crate::core::{
+    acl::{self, Action, Decision},
+    principal::Principal,
+};
+
+/// How long a client has to answer the challenge of a renewal.
+pub const RENEWAL_WAIT: Duration = Duration::from_secs(5);
+/// The refusal that ends the connection: one or two may be a mistake.
+pub const REFUSALS_MAX: u8 = 3;
+/// Filters of one SUBSCRIBE or UNSUBSCRIBE that are looked at; a host has one. The rest is refused unread.
+pub const FILTERS_MAX: usize = 8;
+
+/// See the module.
+pub(super) struct Online {
+    principal: Principal,
+    /// When its token ends.
+    expires: Instant,
+    renewal: Renewal,
+    /// When the last packet came.
+    heard: Instant,
+    /// How long it may be silent: one and a half times its keep-alive (MQTT 5.0 §3.1.2.10).
+    silence_max: Duration,
+    /// Counts what was not permitted.
+    refusals: u8,
+    inbox: Inbox,
+    /// The last topic that was allowed, so that a stream of publishes decides once. Forgotten at renewal.
+    allowed: Option<(String, Arc<Topic>)>,
+    outbox: Outbox,
+    commands: Commands,
+    window: usize,
+    packet_bytes_max: usize,
+}
+
+/// A new token on a live link.
+enum Renewal {
+    None,
+    Checking {
+        until: Instant,
+    },
+    WaitProof {
+        until: Instant,
+        grant: Box<Grant>,
+        nonce: Nonce,
+    },
+}
+
+/// Where a host's subscription to its commands stands.
+enum Commands {
+    Off,
+    /// Being attached; the SUBACK waits.
+    Attaching {
+        id: PacketId,
+        codes: Vec<ReasonCode>,
+        topic: String,
+    },
+    On {
+        topic: String,
+    },
+}
+
+impl Online {
+    pub(super) fn new(terms: &Terms, principal: Principal, expires: Instant, now: Instant) -> Self {
+        Self {
+            principal,
+            expires,
+            renewal: Renewal::None,
+            heard: now,
+            silence_max: Duration::from_millis(u64::from(terms.keep_alive_s) * 1500),
+            refusals: 0,
+            inbox: Inbox::default(),
+            allowed: None,
+            outbox: Outbox::default(),
+            commands: Commands::Off,
+            window: terms.window,
+            packet_bytes_max: terms.packet_bytes_max,
+        }
+    }
+
+    pub(super) const fn is_flooded(&self) -> bool {
+        self.inbox.is_flooded()
+    }
+
+    /// What ends it next, if nothing happens, and with which words.
+    pub(super) fn deadline(&self) -> (Instant, Refusal) {
+        let expiry = (
+            self.expires,
+            Refusal::new(ReasonCode::MAXIMUM_CONNECT_TIME, "its token ended"),
+        );
+        // Who waits for our journal is not silent.
+        let silence = self.inbox.is_empty().then(|| {
+            let refusal = Refusal::new(ReasonCode::KEEP_ALIVE_TIMEOUT, "fell silent");
+            (self.heard + self.silence_max, refusal)
+        });
+        let renewal = match &self.renewal {
+            Renewal::None => None,
+            Renewal::Checking { until } | Renewal::WaitProof { until, .. } => {
+                let refusal =
+                    Refusal::new(ReasonCode::NOT_AUTHORIZED, "did not finish its renewal");
+                Some((*until, refusal))
+            }
+        };
+        [silence, renewal]
+            .into_iter()
+            .flatten()
+            .fold(
+                expiry,
+                |first, other| {
+                    if other.0 < first.0 { other } else { first }
+                },
+            )
+    }
+
+    pub(super) fn step(
+        &mut self,
+        packet: &ClientPacket<'_>,
+        now: Now,
+        wire: &mut Wire,
+    ) -> Result<(), Refusal> {
+        if now.mono >= self.expires {
+            let reason = ReasonCode::MAXIMUM_CONNECT_TIME;
+            return Err(Refusal::new(reason, "its token ended"));
+        }
+        self.heard = now.mono;
+        match packet {
+            ClientPacket::Publish(publish) => self.publish(publish, wire),
+            ClientPacket::Ack(ack) => match ack.kind {
+                AckKind::PubAck => {
+                    self.outbox.acknowledge(ack.id);
+                    self.send(wire);
+                    Ok(())
+                }
+                AckKind::PubRec | AckKind::PubRel | AckKind::PubComp => {
+                    let reason = ReasonCode::PROTOCOL_ERROR;
+                    Err(Refusal::new(reason, "a step of QoS 2"))
+                }
+            },
+            ClientPacket::Subscribe(subscribe) => self.subscribe(subscribe, wire),
+            ClientPacket::Unsubscribe(unsubscribe) => {
+                self.unsubscribe(unsubscribe, wire);
+                Ok(())
+            }
+            ClientPacket::PingReq => {
+                wire.output.extend_from_slice(&PINGRESP);
+                Ok(())
+            }
+            ClientPacket::Auth(auth) => self.authenticate(auth, now, wire),
+            ClientPacket::Connect(_) => {
+                let reason = ReasonCode::PROTOCOL_ERROR;
+                Err(Refusal::new(reason, "a second CONNECT"))
+            }
+            ClientPacket::Disconnect(_) => {
+                debug_assert!(false, "a DISCONNECT was taken before");
+                Ok(())
+            }
+        }
+    }
+
+    fn publish(&mut self, publish: &Publish<'_>, wire: &mut Wire) -> Result<(), Refusal> {
+        let id = match publish.delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce { id, .. } => Some(id),
+            Delivery::ExactlyOnce { .. } => {
+                return Err(Refusal::new(ReasonCode::QOS_NOT_SUPPORTED, "QoS 2"));
+            }
+        };
+        if publish.retain {
+            let reason = ReasonCode::RETAIN_NOT_SUPPORTED;
+            return Err(Refusal::new(reason, "a retained message"));
+        }
+        if publish.topic_alias.is_some() {
+            let reason = ReasonCode::TOPIC_ALIAS_INVALID;
+            return Err(Refusal::new(reason, "a topic alias"));
+        }
+        let permitted = self.permit(publish.topic)?;
+        let refused = match (&permitted, publish.payload_is_as_declared()) {
+            (None, _) => Some(ReasonCode::NOT_AUTHORIZED),
+            (Some(_), false) => Some(ReasonCode::PAYLOAD_FORMAT_INVALID),
+            (Some(_), true) => None,
+        };
+        if permitted.is_none() {
+            // Nothing tells the sender of a QoS 0 message that it may not; so the first one ends it.
+            self.count_refusal(id.is_none())?;
+        }
+        let ticket = self.inbox.take(id).map_err(|no| match no {
+            NoPlace::Full => Refusal::new(
+                ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
+                "more unacknowledged than we take",
+            ),
+            NoPlace::InUse => Refusal::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "a packet identifier that is in use",
+            ),
+        })?;
+        match (permitted, refused) {
+            (Some(topic), None) => wire.effect(Effect::Store {
+                ticket,
+                topic,
+                payload: publish.payload.to_vec(),
+            }),
+            (_, reason) => {
+                let reason = reason.unwrap_or(ReasonCode::NOT_AUTHORIZED);
+                self.inbox.answer(ticket, reason, &mut wire.output);
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic, if it may publish there.
+    fn permit(&mut self, topic: &str) -> Result<Option<Arc<Topic>>, Refusal> {
+        if let Some((text, parsed)) = &self.allowed
+            && text == topic
+        {
+            return Ok(Some(Arc::clone(parsed)));
+        }
+        match acl::decide(&self.principal, Action::Publish(topic)) {
+            Decision::Allow { topic: parsed, .. } => {
+                let parsed = Arc::new(parsed);
+                self.allowed = Some((topic.to_owned(), Arc::clone(&parsed)));
+                Ok(Some(parsed))
+            }
+            Decision::Refuse { reason, .. } if reason == ReasonCode::NOT_AUTHORIZED => Ok(None),
+            Decision::Refuse { reason, why } => Err(Refusal::new(reason, why)),
+        }
+    }
+
+    fn count_refusal(&mut self, is_last: bool) -> Result<(), Refusal> {
+        self.refusals = self.refusals.saturating_add(1);
+        if is_last || self.refusals >= REFUSALS_MAX {
+            let reason = ReasonCode::NOT_AUTHORIZED;
+            return Err(Refusal::new(reason, "asks for what it may not"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stored(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: Instant,
+        output: &mut Vec<u8>,
+    ) {
+        let reason = match outcome {
+            Outcome::Stored => ReasonCode::SUCCESS,
+            Outcome::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Outcome::Busy => ReasonCode::QUOTA_EXCEEDED,
+            Outcome::Failed => ReasonCode::UNSPECIFIED_ERROR,
+        };
+        self.heard = self.heard.max(now);
+        self.inbox.answer(ticket, reason, output);
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>, wire: &mut Wire) -> Result<(), Refusal> {
+        if subscribe.subscription_id.is_some() {
+            let reason = ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
+            return Err(Refusal::new(reason, "a subscription identifier"));
+        }
+        let mut granted = None;
+        let mut codes = Vec::new();
+        for (at, subscription) in subscribe.subscriptions.iter().enumerate() {
+            codes.push(if at < FILTERS_MAX {
+                self.grant(&subscription, &mut granted)
+            } else {
+                ReasonCode::QUOTA_EXCEEDED
+            });
+        }
+        if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
+            self.count_refusal(false)?;
+        }
+        match (granted, &self.commands) {
+            (Some(topic), Commands::Off) => {
+                wire.effect(Effect::Subscribe(topic.host().clone()));
+                self.commands = Commands::Attaching {
+                    id: subscribe.id,
+                    codes,
+                    topic: topic.to_string(),
+                };
+            }
+            // Subscribed already, or about to be: what it has goes on.
+            (_, Commands::Off | Commands::Attaching { .. } | Commands::On { .. }) => {
+                suback(subscribe.id, &codes, wire);
+            }
+        }
+        Ok(())
+    }
+
+    fn grant(&self, subscription: &Subscription<'_>, granted: &mut Option<Topic>) -> ReasonCode {
+        match acl::decide(&self.principal, Action::Subscribe(subscription.filter)) {
+            // A command is delivered or it is not: QoS 0 would lose it without a word.
+            Decision::Allow { .. } if subscription.qos.value() == 0 => {
+                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+            }
+            Decision::Allow { topic, .. } => {
+                *granted = Some(topic);
+                ReasonCode::GRANTED_QOS_1
+            }
+            Decision::Refuse { reason, .. } => reason,
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, open: Option<Vec<Vec<u8>>>, wire: &mut Wire) {
+        let Commands::Attaching {
+            id,
+            mut codes,
+            topic,
+        } = std::mem::replace(&mut self.commands, Commands::Off)
+        else {
+            debug_assert!(false, "nobody asked to be attached");
+            return;
+        };
+        match open {
+            Some(open) => {
+                self.outbox.open(open);
+                self.commands = Commands::On { topic };
+            }
+            None => {
+                for code in &mut codes {
+                    if *code == ReasonCode::GRANTED_QOS_1 {
+                        *code = ReasonCode::UNSPECIFIED_ERROR;
+                    }
+                }
+            }
+        }
+        suback(id, &codes, wire);
+        self.send(wire);
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, wire: &mut Wire) {
+        let mut codes = Vec::new();
+        for (at, filter) in unsubscribe.filters.iter().enumerate() {
+            let is_on = matches!(&self.commands, Commands::On { topic } if topic == filter);
+            codes.push(if is_on {
+                self.commands = Commands::Off;
+                self.outbox.close();
+                wire.effect(Effect::Unsubscribe);
+                ReasonCode::SUCCESS
+            } else if at < FILTERS_MAX {
+                ReasonCode::NO_SUBSCRIPTION_EXISTED
+            } else {
+                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+            });
+        }
+        let unsuback = SubAck::to_unsubscribe(unsubscribe.id, List::from(codes.as_slice()));
+        let written = unsuback.encode(Version::V5, &mut wire.output);
+        debug_assert!(written.is_ok(), "shorter than what it answers");
+    }
+
+    pub(super) fn deliver(&mut self, command: Vec<u8>, wire: &mut Wire) -> Result<(), Refusal> {
+        if let Commands::On { .. } = self.commands {
+            self.outbox.push(command, self.window).map_err(|_| {
+                Refusal::new(ReasonCode::QUOTA_EXCEEDED, "does not take its commands")
+            })?;
+            self.send(wire);
+        }
+        Ok(())
+    }
+
+    /// Writes the commands that may go now.
+    pub(super) fn send(&mut self, wire: &mut Wire) {
+        if let Commands::On { topic } = &self.commands {
+            let output = &mut wire.output;
+            let skipped = self
+                .outbox
+                .write(topic, self.window, self.packet_bytes_max, output);
+            if skipped > 0 {
+                wire.effect(Effect::Skip(skipped));
+            }
+        }
+    }
+
+    /// Re-authentication (MQTT 5.0 §4.12.1). What the old token permits goes on until the new one is proven.
+    fn authenticate(&mut self, auth: &Auth<'_>, now: Now, wire: &mut Wire) -> Result<(), Refusal> {
+        match std::mem::replace(&mut self.renewal, Renewal::None) {
+            Renewal::None => {
+                check_step(auth, ReasonCode::RE_AUTHENTICATE)?;
+                wire.effect(Effect::CheckToken(token_of(auth.data)?.to_vec()));
+                self.renewal = Renewal::Checking {
+                    until: now.mono + RENEWAL_WAIT,
+                };
+                Ok(())
+            }
+            Renewal::Checking { .. } => {
+                let reason = ReasonCode::PROTOCOL_ERROR;
+                Err(Refusal::new(reason, "a step of authentication out of turn"))
+            }
+            Renewal::WaitProof { grant, nonce, .. } => {
+                check_step(auth, ReasonCode::CONTINUE_AUTHENTICATION)?;
+                let proof = auth.data.unwrap_or_default();
+                let principal = Principal::prove(*grant, &nonce, proof).ok_or(UNPROVEN)?;
+                self.renew(principal, now)?;
+                wire.auth(ReasonCode::SUCCESS, None);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn checked(
+        &mut self,
+        verdict: Result<Grant, ReasonCode>,
+        nonce: Nonce,
+        wire: &mut Wire,
+    ) -> Result<(), Refusal> {
+        let Renewal::Checking { until } = self.renewal else {
+            debug_assert!(false, "no token was to be checked");
+            return Ok(());
+        };
+        let grant = verdict.map_err(|reason| {
+            // A DISCONNECT has no 0x88 (MQTT 5.0 §3.14.2.1).
+            let reason = match reason {
+                ReasonCode::SERVER_UNAVAILABLE => ReasonCode::SERVER_BUSY,
+                other => other,
+            };
+            Refusal::new(reason, "its new token is refused")
+        })?;
+        if &grant.subject != self.principal.subject() {
+            let reason = ReasonCode::NOT_AUTHORIZED;
+            return Err(Refusal::new(reason, "its new token names somebody else"));
+        }
+        wire.auth(ReasonCode::CONTINUE_AUTHENTICATION, Some(&nonce));
+        self.renewal = Renewal::WaitProof {
+            until,
+            grant: Box::new(grant),
+            nonce,
+        };
+        Ok(())
+    }
+
+    /// From here on the new token holds, and what it no longer permits ends.
+    fn renew(&mut self, principal: Principal, now: Now) -> Result<(), Refusal> {
+        let ended = Refusal::new(ReasonCode::NOT_AUTHORIZED, "its new token has ended");
+        self.expires = end_of(principal.expires_s(), now).ok_or(ended)?;
+        self.principal = principal;
+        self.allowed = None;
+        let (Commands::On { topic } | Commands::Attaching { topic, .. }) = &self.commands else {
+            return Ok(());
+        };
+        match acl::decide(&self.principal, Action::Subscribe(topic)) {
+            Decision::Allow { .. } => Ok(()),
+            Decision::Refuse { reason, .. } => Err(Refusal::new(
+                reason,
+                "its new token does not permit its subscription",
+            )),
+        }
+    }
+}
+
+fn suback(id: PacketId, codes: &[ReasonCode], wire: &mut Wire) {
+    let suback = SubAck::to_subscribe(id, List::from(codes));
+    let written = suback.encode(Version::V5, &mut wire.output);
+    debug_assert!(written.is_ok(), "shorter than what it answers");
+}

@@ -1,0 +1,382 @@
+//! Who a host is, and who only says so: redeeming install keys and renewing host keys.
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// A host's generation after its first enrolment. Zero is a host that has never enrolled.
+pub const FIRST_GENERATION: u64 = 1;
+/// How long after a redemption the same public key gets the same answer again, in milliseconds: the first answer may have
+/// been lost on the way.
+pub const REDEEM_AGAIN_MS: u64 = 10 * 60 * 1_000;
+
+/// Where a host's life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostState {
+    /// Added, and its operator has not come yet.
+    New,
+    /// Has a key.
+    Enrolled,
+    /// Two machines said they were this host; nobody is until a person decides.
+    Locked,
+    /// Gone for good. Its name is never used again.
+    Revoked,
+}
+
+/// Where an install key's life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstallKeyState {
+    /// Can be redeemed.
+    New,
+    /// Was redeemed.
+    Used,
+    /// Can no longer be redeemed: a newer one was made, or the host was revoked.
+    Retired,
+}
+
+/// What the store knows about a host's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Where its life stands.
+    pub state: HostState,
+    /// Counts its keys, from [`FIRST_GENERATION`].
+    pub generation: u64,
+    /// The key it has now, if it ever enrolled.
+    pub public_key: Option<[u8; 32]>,
+}
+
+/// What to do with a host that presents a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is the next key: record it.
+    Advance,
+    /// It is the key it has: give the same answer again.
+    Repeat,
+    /// Two machines hold this host's keys: lock it.
+    Clone(CloneSign),
+    /// No, and nothing changes.
+    Refuse(RenewRefusal),
+}
+
+/// How a clone gave itself away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloneSign {
+    /// Two new keys for one generation: both machines renewed from the same state.
+    OtherKey,
+    /// A machine that was left behind, or an old backup.
+    OldGeneration,
+}
+
+/// Why a host's renewal is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewRefusal {
+    /// No host has this name.
+    Unknown,
+    /// It never enrolled.
+    NotEnrolled,
+    /// It is locked, until a person unlocks it.
+    Locked,
+    /// It is revoked.
+    Revoked,
+    /// It skipped a generation: this store is older than the host (a restored backup), or it lies.
+    Ahead,
+    /// The new key is not new.
+    KeyUsedBefore,
+}
+
+/// Judge a host's renewal.
+///
+/// The caller has verified the host's proof: the request is fresh and signed by a key this host once had, so a stranger
+/// cannot have a host locked. `used_before` says whether this host ever had the key `public_key` in another generation.
+#[must_use]
+pub fn judge_renewal(
+    identity: &Identity,
+    generation: u64,
+    public_key: &[u8; 32],
+    used_before: bool,
+) -> Renewal {
+    match identity.state {
+        HostState::New => return Renewal::Refuse(RenewRefusal::NotEnrolled),
+        HostState::Locked => return Renewal::Refuse(RenewRefusal::Locked),
+        HostState::Revoked => return Renewal::Refuse(RenewRefusal::Revoked),
+        HostState::Enrolled => {}
+    }
+    let Some(current) = identity.public_key else {
+        debug_assert!(false, "an enrolled host has a key");
+        return Renewal::Refuse(RenewRefusal::NotEnrolled);
+    };
+    if generation < identity.generation {
+        return Renewal::Clone(CloneSign::OldGeneration);
+    }
+    if generation == identity.generation {
+        return if *public_key == current {
+            Renewal::Repeat
+        } else {
+            Renewal::Clone(CloneSign::OtherKey)
+        };
+    }
+    if identity.generation.checked_add(1) != Some(generation) {
+        return Renewal::Refuse(RenewRefusal::Ahead);
+    }
+    if *public_key == current || used_before {
+        return Renewal::Refuse(RenewRefusal::KeyUsedBefore);
+    }
+    Renewal::Advance
+}
+
+/// What the store knows about an install key and its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstallKeyFacts {
+    /// Where its life stands.
+    pub state: InstallKeyState,
+    /// When it ends unused, milliseconds since 1970.
+    pub expires_ms: u64,
+    /// The key it was redeemed for, and when, in milliseconds since 1970.
+    pub used: Option<([u8; 32], u64)>,
+    /// Whether any host ever had the public key that is presented now.
+    pub public_key_known: bool,
+    /// The host it is for.
+    pub host: Identity,
+}
+
+/// What to do with someone who presents an install key's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redemption {
+    /// Enrol the host with this public key.
+    Enrol,
+    /// It just was: give the same answer again.
+    Repeat,
+    /// No.
+    Refuse(RedeemRefusal),
+}
+
+/// Why an install key is refused. Peers are told none of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedeemRefusal {
+    /// No such key, or not its secret.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// Redeemed already, by someone else: somebody has a key that was meant for one machine.
+    UsedByOther,
+    /// Redeemed already, by the same key, too long ago or since renewed.
+    UsedLongAgo,
+    /// A newer one was made.
+    Retired,
+    /// The public key is not new: a key belongs to one host and one generation.
+    KeyUsedBefore,
+    /// The host is locked.
+    HostLocked,
+    /// The host is revoked.
+    HostRevoked,
+}
+
+/// Judge who presents an install key with the right secret.
+#[must_use]
+pub fn judge_redemption(key: &InstallKeyFacts, public_key: &[u8; 32], now_ms: u64) -> Redemption {
+    match key.host.state {
+        HostState::Locked => return Redemption::Refuse(RedeemRefusal::HostLocked),
+        HostState::Revoked => return Redemption::Refuse(RedeemRefusal::HostRevoked),
+        HostState::New | HostState::Enrolled => {}
+    }
+    match (key.state, key.used) {
+        (InstallKeyState::New, _) if key.expires_ms <= now_ms => {
+            Redemption::Refuse(RedeemRefusal::Expired)
+        }
+        (InstallKeyState::New, _) if key.public_key_known => {
+            Redemption::Refuse(RedeemRefusal::KeyUsedBefore)
+        }
+        (InstallKeyState::New, _) => Redemption::Enrol,
+        (InstallKeyState::Retired, _) => Redemption::Refuse(RedeemRefusal::Retired),
+        (InstallKeyState::Used, Some((bound, used_ms))) if bound == *public_key => {
+            let recent = now_ms <= used_ms.saturating_add(REDEEM_AGAIN_MS);
+            if recent && key.host.public_key == Some(bound) {
+                Redemption::Repeat
+            } else {
+                Redemption::Refuse(RedeemRefusal::UsedLongAgo)
+            }
+        }
+        (InstallKeyState::Used, _) => Redemption::Refuse(RedeemRefusal::UsedByOther),
+    }
+}
+
+/// Is the presented secret's hash the stored one? In a time that does not tell how much of it is right.
+#[must_use]
+pub fn secret_matches(stored: &[u8; 32], presented: &[u8; 32]) -> bool {
+    stored.ct_eq(presented).into()
+}
+
+/// What the audit trail calls an install key: 8 bytes of a hash over its stored hash, as hexadecimal digits. It shows that
+/// two rows are about one key, and nothing of the key.
+#[must_use]
+pub fn fingerprint(secret_sha256: &[u8; 32]) -> String {
+    Sha256::digest(secret_sha256)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [HostState; 4] = [
+        HostState::New,
+        HostState::Enrolled,
+        HostState::Locked,
+        HostState::Revoked,
+    ];
+    const KEYS: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
+
+    #[test]
+    fn in_every_small_world_only_the_next_generation_with_a_new_key_advances() {
+        for state in STATES {
+            for current in 1..4_u64 {
+                for generation in 0..6_u64 {
+                    for key in KEYS {
+                        for used_before in [false, true] {
+                            let identity = Identity {
+                                state,
+                                generation: current,
+                                public_key: Some(KEYS[0]),
+                            };
+                            let expected = match state {
+                                HostState::New => Renewal::Refuse(RenewRefusal::NotEnrolled),
+                                HostState::Locked => Renewal::Refuse(RenewRefusal::Locked),
+                                HostState::Revoked => Renewal::Refuse(RenewRefusal::Revoked),
+                                HostState::Enrolled => match generation.cmp(&current) {
+                                    std::cmp::Ordering::Less => {
+                                        Renewal::Clone(CloneSign::OldGeneration)
+                                    }
+                                    std::cmp::Ordering::Equal if key == KEYS[0] => Renewal::Repeat,
+                                    std::cmp::Ordering::Equal => {
+                                        Renewal::Clone(CloneSign::OtherKey)
+                                    }
+                                    std::cmp::Ordering::Greater if generation > current + 1 => {
+                                        Renewal::Refuse(RenewRefusal::Ahead)
+                                    }
+                                    std::cmp::Ordering::Greater
+                                        if key == KEYS[0] || used_before =>
+                                    {
+                                        Renewal::Refuse(RenewRefusal::KeyUsedBefore)
+                                    }
+                                    std::cmp::Ordering::Greater => Renewal::Advance,
+                                },
+                            };
+                            let judged = judge_renewal(&identity, generation, &key, used_before);
+                            assert_eq!(
+                                judged, expected,
+                                "{identity:?} {generation} {key:?} {used_before}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_renewed_from_two_machines_is_found_out_whoever_comes_first() {
+        // Both hold generation 1; each makes its own key for generation 2.
+        for (first, second) in [(KEYS[1], KEYS[2]), (KEYS[2], KEYS[1])] {
+            let before = Identity {
+                state: HostState::Enrolled,
+                generation: 1,
+                public_key: Some(KEYS[0]),
+            };
+            assert_eq!(judge_renewal(&before, 2, &first, false), Renewal::Advance);
+            let after = Identity {
+                generation: 2,
+                public_key: Some(first),
+                ..before
+            };
+            assert_eq!(judge_renewal(&after, 2, &first, true), Renewal::Repeat);
+            assert_eq!(
+                judge_renewal(&after, 2, &second, false),
+                Renewal::Clone(CloneSign::OtherKey)
+            );
+        }
+    }
+
+    #[test]
+    fn in_every_small_world_only_a_new_unexpired_key_of_a_host_in_use_enrols() {
+        let uses = [None, Some((KEYS[0], 100)), Some((KEYS[1], 100))];
+        let times = [50, 100, 101, 100 + REDEEM_AGAIN_MS, 101 + REDEEM_AGAIN_MS];
+        for state in [
+            InstallKeyState::New,
+            InstallKeyState::Used,
+            InstallKeyState::Retired,
+        ] {
+            for (host_state, used) in STATES
+                .into_iter()
+                .flat_map(|state| uses.map(|used| (state, used)))
+            {
+                for (now_ms, host_key) in times
+                    .into_iter()
+                    .flat_map(|now| [None, Some(KEYS[0])].map(|key| (now, key)))
+                {
+                    let host = Identity {
+                        state: host_state,
+                        generation: 1,
+                        public_key: host_key,
+                    };
+                    let public_key_known = host_key.is_some();
+                    let facts = InstallKeyFacts {
+                        state,
+                        expires_ms: 101,
+                        used,
+                        public_key_known,
+                        host,
+                    };
+                    let judged = judge_redemption(&facts, &KEYS[0], now_ms);
+                    let in_use = matches!(host_state, HostState::New | HostState::Enrolled);
+                    let enrols = in_use
+                        && state == InstallKeyState::New
+                        && now_ms < 101
+                        && !public_key_known;
+                    let repeats = in_use
+                        && state == InstallKeyState::Used
+                        && used == Some((KEYS[0], 100))
+                        && host_key == Some(KEYS[0])
+                        && now_ms <= 100 + REDEEM_AGAIN_MS;
+                    assert_eq!(judged == Redemption::Enrol, enrols, "{facts:?} at {now_ms}");
+                    assert_eq!(
+                        judged == Redemption::Repeat,
+                        repeats,
+                        "{facts:?} at {now_ms}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_used_install_key_is_refused_to_another_public_key_and_that_is_told_apart() {
+        let host = Identity {
+            state: HostState::Enrolled,
+            generation: 1,
+            public_key: Some(KEYS[0]),
+        };
+        let facts = InstallKeyFacts {
+            state: InstallKeyState::Used,
+            expires_ms: 500,
+            used: Some((KEYS[0], 100)),
+            public_key_known: false,
+            host,
+        };
+        assert_eq!(
+            judge_redemption(&facts, &KEYS[1], 101),
+            Redemption::Refuse(RedeemRefusal::UsedByOther)
+        );
+    }
+
+    #[test]
+    fn a_secret_matches_itself_alone() {
+        for bit in 0..256 {
+            let mut other = KEYS[0];
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!secret_matches(&KEYS[0], &other));
+        }
+        assert!(secret_matches(&KEYS[0], &KEYS[0]));
+    }
+}

@@ -1,0 +1,483 @@
+//! The journal's file format: segment headers and records, as bytes and back.
+//!
+//! A segment is one header and then records, back to back, all integers little-endian:
+//!
+//! ```text
+//! header   magic 8 | version u32 | first offset u64 | crc32c u32 over the 20 bytes before
+//! record   crc32c u32 over all that follows | body length u32 | body
+//! body     offset u64 | time_ms u64 | kind u8 | host length u8 | sandbox length u8 | zero u8 | host | sandbox | payload
+//! ```
+//!
+//! The checksum covers the length too, and each record carries its own offset: a record that was moved, repeated or cut
+//! never decodes as another. Offsets are consecutive integers.
+
+use thiserror::Error;
+
+/// First bytes of every segment. The line feed shows a transfer that "repaired" line endings.
+const MAGIC: [u8; 8] = *b"OUTHAUL\n";
+/// The format written and read here. A segment of another version is an error, never a gap.
+pub const FORMAT_VERSION: u32 = 1;
+/// Bytes of a segment header.
+pub const HEADER_BYTES: usize = 24;
+/// The longest payload, in bytes: one MQTT packet is at most this, so no payload can be longer.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// The longest host or sandbox id, in bytes.
+pub const ID_BYTES_MAX: usize = 64;
+/// Checksum and length, before the body.
+const FRAME_HEAD_BYTES: usize = 8;
+/// The part of a body that every record has.
+const BODY_HEAD_BYTES: usize = 20;
+/// The shortest record: an id of one byte, no sandbox, no payload.
+pub const RECORD_BYTES_MIN: usize = FRAME_HEAD_BYTES + BODY_HEAD_BYTES + 1;
+/// The longest record.
+pub const RECORD_BYTES_MAX: usize =
+    FRAME_HEAD_BYTES + BODY_HEAD_BYTES + 2 * ID_BYTES_MAX + PAYLOAD_BYTES_MAX;
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// A batch of events, sandbox to platform.
+    Event,
+    /// A report, host to platform.
+    Report,
+    /// A command, dispatcher to host.
+    Command,
+}
+
+impl RecordKind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Event => 1,
+            Self::Report => 2,
+            Self::Command => 3,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Event),
+            2 => Some(Self::Report),
+            3 => Some(Self::Command),
+            _ => None,
+        }
+    }
+}
+
+/// Something to be written; the journal gives it its offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What it is.
+    pub kind: RecordKind,
+    /// The host it came from or goes to, `[a-z0-9-]{1,64}`.
+    pub host: &'a str,
+    /// The sandbox it came from or is about, of the same form.
+    pub sandbox: Option<&'a str>,
+    /// When the broker accepted it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The bytes as they were sent, at most [`PAYLOAD_BYTES_MAX`].
+    pub payload: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// The bytes this entry takes in a segment.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        FRAME_HEAD_BYTES
+            + BODY_HEAD_BYTES
+            + self.host.len()
+            + self.sandbox.map_or(0, str::len)
+            + self.payload.len()
+    }
+}
+
+/// A record that was read and whose checksum holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its place in the journal.
+    pub offset: u64,
+    /// When the broker accepted it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it is.
+    pub kind: RecordKind,
+    /// The host it came from or goes to.
+    pub host: &'a str,
+    /// The sandbox it came from or is about.
+    pub sandbox: Option<&'a str>,
+    /// The bytes as they were sent.
+    pub payload: &'a [u8],
+}
+
+/// Why an entry cannot be written: the caller let through what it should not.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum EncodeError {
+    /// The payload passes [`PAYLOAD_BYTES_MAX`].
+    #[error("payload is longer than a record may carry")]
+    PayloadTooLong,
+    /// The host or sandbox is not `[a-z0-9-]{1,64}`.
+    #[error("host or sandbox is not an id")]
+    BadId,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The record goes on after the bytes end.
+    #[error("record is cut short")]
+    Incomplete,
+    /// No record has this length.
+    #[error("record has an impossible length")]
+    Length,
+    /// The bytes are not the bytes that were written.
+    #[error("record fails its checksum")]
+    Checksum,
+    /// The checksum holds and the content is not ours.
+    #[error("record has impossible content")]
+    Content,
+}
+
+/// Why bytes are not a segment header.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum HeaderError {
+    /// Cut short, not ours, or altered.
+    #[error("segment header is damaged")]
+    Damaged,
+    /// Written by another version of this program.
+    #[error("segment has format version {0}, and this program reads version {FORMAT_VERSION}")]
+    Version(u32),
+}
+
+/// The header of a segment whose first record has the offset `first`.
+#[must_use]
+pub fn encode_header(first: u64) -> [u8; HEADER_BYTES] {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header.extend_from_slice(&first.to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    let mut bytes = [0; HEADER_BYTES];
+    bytes.copy_from_slice(&header);
+    bytes
+}
+
+/// The first offset that a segment's header names.
+///
+/// # Errors
+/// [`HeaderError`], which tells damage from another version.
+pub fn decode_header(bytes: &[u8]) -> Result<u64, HeaderError> {
+    let (covered, crc) = bytes
+        .get(..HEADER_BYTES)
+        .and_then(<[u8]>::split_last_chunk::<4>)
+        .ok_or(HeaderError::Damaged)?;
+    let mut fields = Fields(covered);
+    let (magic, version, first) = (fields.take::<8>(), fields.take::<4>(), fields.take::<8>());
+    if magic != Some(MAGIC) || crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+        return Err(HeaderError::Damaged);
+    }
+    match version.map(u32::from_le_bytes) {
+        Some(FORMAT_VERSION) => first.map(u64::from_le_bytes).ok_or(HeaderError::Damaged),
+        Some(other) => Err(HeaderError::Version(other)),
+        None => Err(HeaderError::Damaged),
+    }
+}
+
+/// Append `entry` to `out` as a record without offset and checksum, which [`seal`] fills in once the offset is known.
+///
+/// # Errors
+/// [`EncodeError`]; `out` is then unchanged.
+pub fn encode(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    if entry.payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(EncodeError::PayloadTooLong);
+    }
+    if !is_id(entry.host) || entry.sandbox.is_some_and(|sandbox| !is_id(sandbox)) {
+        return Err(EncodeError::BadId);
+    }
+    let sandbox = entry.sandbox.unwrap_or_default();
+    let body_bytes = u32::try_from(entry.frame_bytes() - FRAME_HEAD_BYTES)
+        .map_err(|_| EncodeError::PayloadTooLong)?;
+    let host_bytes = u8::try_from(entry.host.len()).map_err(|_| EncodeError::BadId)?;
+    let sandbox_bytes = u8::try_from(sandbox.len()).map_err(|_| EncodeError::BadId)?;
+    out.reserve(entry.frame_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&body_bytes.to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&entry.time_ms.to_le_bytes());
+    out.extend_from_slice(&[entry.kind.code(), host_bytes, sandbox_bytes, 0]);
+    out.extend_from_slice(entry.host.as_bytes());
+    out.extend_from_slice(sandbox.as_bytes());
+    out.extend_from_slice(entry.payload);
+    Ok(())
+}
+
+/// Give the records that [`encode`] put into `frames` the offsets `first`, `first + 1`, … and their checksums; how many
+/// there were.
+///
+/// # Errors
+/// [`DecodeError`] when `frames` is not what [`encode`] made.
+pub fn seal(frames: &mut [u8], first: u64) -> Result<u64, DecodeError> {
+    let mut rest = frames;
+    let mut offset = first;
+    while !rest.is_empty() {
+        let (frame, tail) = rest
+            .split_at_mut_checked(frame_len(rest)?)
+            .ok_or(DecodeError::Incomplete)?;
+        let (crc, covered) = frame
+            .split_first_chunk_mut::<4>()
+            .ok_or(DecodeError::Incomplete)?;
+        covered
+            .get_mut(4..12)
+            .ok_or(DecodeError::Incomplete)?
+            .copy_from_slice(&offset.to_le_bytes());
+        *crc = crc32c::crc32c(covered).to_le_bytes();
+        offset += 1;
+        rest = tail;
+    }
+    Ok(offset - first)
+}
+
+/// The whole length of the record that starts `bytes`, in bytes, from its length field alone.
+///
+/// # Errors
+/// [`DecodeError::Incomplete`] with fewer than 8 bytes, [`DecodeError::Length`] for a length no record has.
+pub fn frame_len(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let field = bytes
+        .get(4..)
+        .and_then(<[u8]>::first_chunk::<4>)
+        .ok_or(DecodeError::Incomplete)?;
+    let body = usize::try_from(u32::from_le_bytes(*field)).map_err(|_| DecodeError::Length)?;
+    let whole = body
+        .checked_add(FRAME_HEAD_BYTES)
+        .ok_or(DecodeError::Length)?;
+    if (RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&whole) {
+        Ok(whole)
+    } else {
+        Err(DecodeError::Length)
+    }
+}
+
+/// The record that starts `bytes`, and its length in bytes.
+///
+/// # Errors
+/// [`DecodeError`]: what is wrong with the first record, whatever follows it.
+pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
+    let whole = frame_len(bytes)?;
+    let frame = bytes.get(..whole).ok_or(DecodeError::Incomplete)?;
+    let (crc, covered) = frame
+        .split_first_chunk::<4>()
+        .ok_or(DecodeError::Incomplete)?;
+    if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+        return Err(DecodeError::Checksum);
+    }
+    let record = decode_body(covered.get(4..).unwrap_or_default()).ok_or(DecodeError::Content)?;
+    Ok((record, whole))
+}
+
+fn decode_body(body: &[u8]) -> Option<Record<'_>> {
+    let mut fields = Fields(body);
+    let offset = u64::from_le_bytes(fields.take()?);
+    let time_ms = u64::from_le_bytes(fields.take()?);
+    let [kind, host_bytes, sandbox_bytes, zero] = fields.take()?;
+    let (host, rest) = fields.0.split_at_checked(usize::from(host_bytes))?;
+    let (sandbox, payload) = rest.split_at_checked(usize::from(sandbox_bytes))?;
+    let (host, sandbox) = (
+        std::str::from_utf8(host).ok()?,
+        std::str::from_utf8(sandbox).ok()?,
+    );
+    let sandbox = (!sandbox.is_empty()).then_some(sandbox);
+    let sound =
+        zero == 0 && is_id(host) && sandbox.is_none_or(is_id) && payload.len() <= PAYLOAD_BYTES_MAX;
+    let kind = RecordKind::from_code(kind)?;
+    sound.then_some(Record {
+        offset,
+        time_ms,
+        kind,
+        host,
+        sandbox,
+        payload,
+    })
+}
+
+/// The last intact record anywhere in `bytes` that could stand there if the bytes began with the record `expected`: its
+/// offset, and the bytes that follow it.
+///
+/// Recovery asks this about bytes that begin with a bad record: whole records after it mean damage, not a write cut short.
+/// The answer may be forged by whoever wrote a payload, so it decides where to go on, never what readers are given.
+#[must_use]
+pub fn last_record_in(bytes: &[u8], expected: u64) -> Option<(u64, usize)> {
+    let mut last = None;
+    let mut at = 1;
+    while let Some(rest) = bytes
+        .get(at..)
+        .filter(|rest| rest.len() >= RECORD_BYTES_MIN)
+    {
+        let offset_max = expected.saturating_add(records_max(at));
+        let offset = rest
+            .get(8..)
+            .and_then(<[u8]>::first_chunk::<8>)
+            .map_or(0, |field| u64::from_le_bytes(*field));
+        // The offset is looked at first: a checksum at every byte would take a quadratic time.
+        let found = if offset > expected && offset <= offset_max {
+            decode(rest).ok()
+        } else {
+            None
+        };
+        if let Some((_, whole)) = found {
+            last = Some((offset, rest.len() - whole));
+        }
+        at += found.map_or(1, |(_, whole)| whole);
+    }
+    last
+}
+
+/// The most records that `bytes` bytes can hold, rounded up.
+#[must_use]
+pub fn records_max(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(RECORD_BYTES_MIN)).unwrap_or(u64::MAX)
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Fixed-size fields, taken from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event<'a>(payload: &'a [u8], sandbox: Option<&'a str>) -> Entry<'a> {
+        Entry {
+            kind: RecordKind::Event,
+            host: "edge-1",
+            sandbox,
+            time_ms: 7,
+            payload,
+        }
+    }
+
+    fn sealed(entries: &[Entry<'_>], first: u64) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for entry in entries {
+            encode(entry, &mut frames).unwrap();
+        }
+        assert_eq!(seal(&mut frames, first).unwrap(), entries.len() as u64);
+        frames
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(
+            payload in proptest::collection::vec(any::<u8>(), 0..2_000),
+            host in "[a-z0-9-]{1,64}",
+            sandbox in proptest::option::of("[a-z0-9-]{1,64}"),
+            time_ms: u64, offset in 0..u64::MAX,
+        ) {
+            let entry = Entry { kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), time_ms, payload: &payload };
+            let frame = sealed(&[entry], offset);
+            let (record, whole) = decode(&frame).unwrap();
+            prop_assert_eq!(whole, frame.len());
+            prop_assert_eq!(whole, entry.frame_bytes());
+            prop_assert_eq!(record, Record {
+                offset, time_ms, kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), payload: &payload,
+            });
+        }
+
+        #[test]
+        fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (decode(&bytes), decode_header(&bytes), last_record_in(&bytes, 3), seal(&mut bytes.clone(), 1));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let frame = sealed(&[event(b"hello", Some("build-7"))], 41);
+        for bit in 0..frame.len() * 8 {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+        for cut in 0..frame.len() {
+            assert_eq!(
+                decode(&frame[..cut]),
+                Err(DecodeError::Incomplete),
+                "cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_noticed() {
+        let header = encode_header(9);
+        assert_eq!(decode_header(&header), Ok(9));
+        for bit in 0..header.len() * 8 {
+            let mut bad = header;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_header(&bad), Err(HeaderError::Damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_version_one_do_not_change() {
+        assert_eq!(
+            hex(&encode_header(5)),
+            "4f55544841554c0a010000000500000000000000197526b6"
+        );
+        let frame = sealed(&[event(b"hi", Some("b-7"))], 5);
+        assert_eq!(
+            hex(&frame),
+            "4b06bf711f0000000500000000000000070000000000000001060300656467652d31622d376869"
+        );
+    }
+
+    #[test]
+    fn ids_and_payloads_beyond_their_limits_are_refused() {
+        let long = vec![0; PAYLOAD_BYTES_MAX + 1];
+        let mut out = Vec::new();
+        assert_eq!(
+            encode(&event(&long, None), &mut out),
+            Err(EncodeError::PayloadTooLong)
+        );
+        for bad in ["", "Edge", "a/b", "ü", &"a".repeat(65)] {
+            assert_eq!(
+                encode(&event(b"", Some(bad)), &mut out),
+                Err(EncodeError::BadId),
+                "{bad}"
+            );
+        }
+        assert!(out.is_empty());
+        encode(&event(&long[1..], Some(&"a".repeat(64))), &mut out).unwrap();
+        assert!(out.len() <= RECORD_BYTES_MAX);
+    }
+
+    #[test]
+    fn records_after_a_bad_one_are_found_and_offsets_that_cannot_stand_there_are_not() {
+        let mut bytes = sealed(
+            &[
+                event(b"one", None),
+                event(b"two", None),
+                event(b"three", None),
+            ],
+            10,
+        );
+        bytes[20] ^= 1;
+        assert_eq!(last_record_in(&bytes, 10), Some((12, 0)));
+        assert_eq!(last_record_in(&bytes, 12), None);
+        assert_eq!(last_record_in(&bytes, 3), None);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

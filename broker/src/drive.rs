@@ -1,0 +1,443 @@
+//! The control plane: what the gate and the APIs ask, decided by `core`, recorded in the journal and the store, and only then
+//! answered.
+//!
+//! The journal comes first and the store follows it: what a crash leaves out of the store is put there from the journal at the
+//! next start. A change of rights is in the audit trail before it takes effect.
+
+mod apply;
+mod clerk;
+mod command;
+mod health;
+mod identity;
+mod intake;
+mod rebuild;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use protocol::{
+    id::{HostId, SandboxId, hex},
+    key::{Issuer, Secret},
+    time::UnixMillis,
+    token::{self, Grant, Subject, TokenError},
+};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use zeroize::Zeroizing;
+
+use crate::{
+    core::{
+        challenge::Challenges,
+        dedup::StreamTable,
+        exchange::HostKey,
+        hosts::HostState,
+        presence::{Change, Presence},
+    },
+    shell::{clock, journal::Journal, keys::fill_random, router::Router, store::Store},
+};
+
+pub(crate) use apply::Extra;
+pub use command::SubmitError;
+pub use health::Health;
+pub(crate) use identity::kind_word;
+pub use identity::{AddError, Added};
+
+use clerk::{Errand, Note};
+
+/// Keys of a host whose reports are taken: the one it has and the last before it. A host that could not reach the journal for some
+/// renewals still has reports to send that an earlier key signed.
+const REPORT_KEYS_MAX: usize = 4;
+/// Exchanges at once: each is two verified signatures and a transaction. Past that they wait.
+const EXCHANGES_MAX: usize = 8;
+/// Forked streams that are remembered, and so recorded, in one life of the process.
+const FORKED_MAX: usize = 1_024;
+/// Withdrawals that wait for whoever closes links. Past that the closer looks at every link.
+const WITHDRAWALS_MAX: usize = 64;
+
+/// Why a token opens nothing. The wire shows none of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The token itself is refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No host of this name is enrolled.
+    #[error("token: its host is not enrolled")]
+    Unknown,
+    /// The host was revoked.
+    #[error("token: its host is revoked")]
+    Revoked,
+    /// The host is locked.
+    #[error("token: its host is locked")]
+    Locked,
+    /// It rests on a generation of the host's key that is gone, or was never known here.
+    #[error("token: of another generation of its host's key")]
+    Generation,
+    /// What is known of hosts cannot be read: closed until it can.
+    #[error("the store cannot be read")]
+    Unavailable,
+}
+
+/// What became of a payload. `Stored` and `Again` may be acknowledged: it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// New, and durable.
+    Stored,
+    /// Seen before, the same, and durable.
+    Again,
+    /// Not what the topic carries: 0x99.
+    Malformed,
+    /// The number of a batch or report seen before, with other content: 0x99.
+    Fork,
+    /// No room now: 0x97.
+    Busy,
+    /// The journal or the store failed: 0x80.
+    Failed,
+}
+
+/// Who is at the other end of the local socket, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user id.
+    pub uid: u32,
+    /// Its process id, where the kernel tells.
+    pub pid: Option<i32>,
+}
+
+impl Peer {
+    /// As the audit trail names it.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("uid:{}", self.uid)
+    }
+}
+
+/// What a plane is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who the hosts are.
+    pub store: Store,
+    /// What was accepted.
+    pub journal: Journal,
+    /// Who hears of it now.
+    pub router: Router,
+    /// Signs connection tokens.
+    pub issuer: Secret<Issuer>,
+    /// How long a host may be away after its last token ended.
+    pub recovery_window: Duration,
+    /// How long an unused install key is good.
+    pub install_key_life: Duration,
+    /// The authority that bundles carry, `name:port`, and the certificate authority beside it, PEM.
+    pub address: String,
+    /// See `address`.
+    pub authority_pem: String,
+}
+
+/// The control plane. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Plane {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    audience: String,
+    challenges: Challenges,
+    exchanges: Semaphore,
+    hosts: RwLock<BTreeMap<HostId, Standing>>,
+    tables: Mutex<Tables>,
+    presence: Mutex<Presence>,
+    /// When each host was last heard, since this start or by the journal.
+    seen: Mutex<BTreeMap<HostId, UnixMillis>>,
+    errands: mpsc::Sender<Errand>,
+    /// Held by who submits a command, from the look at its id to its place in the store.
+    submitting: tokio::sync::Mutex<()>,
+    /// Held by who reads a sandbox's row to write it.
+    applying: Mutex<()>,
+    /// The greatest time ever shown: it never goes back.
+    floor_ms: AtomicU64,
+    broken: watch::Sender<bool>,
+    withdrawn: broadcast::Sender<HostId>,
+    health: health::Last,
+}
+
+/// What is known of a host, kept in memory: the gate asks at every CONNECT.
+#[derive(Clone, Debug)]
+struct Standing {
+    state: HostState,
+    /// The last of its keys, at most [`REPORT_KEYS_MAX`], the current one last.
+    keys: Vec<HostKey>,
+}
+
+impl Standing {
+    fn generation(&self) -> u64 {
+        self.keys.last().map_or(0, |key| key.generation)
+    }
+}
+
+/// What came already.
+#[derive(Debug, Default)]
+struct Tables {
+    /// Batches, by sandbox.
+    events: StreamTable,
+    /// Reports, by host; the generation of the key that signed them stands for the epoch.
+    reports: StreamTable,
+    /// Who forked since this start: one audit row each, so that repeating it buys nobody any writes.
+    forked: BTreeSet<String>,
+}
+
+impl Tables {
+    /// Whether this is the first fork of `subject`, and there is room to remember it.
+    fn note_fork(&mut self, subject: &str) -> bool {
+        self.forked.len() < FORKED_MAX && self.forked.insert(subject.to_owned())
+    }
+}
+
+impl Plane {
+    /// Opens the plane: reads the hosts, and the journal as far as is needed to know what came before. Blocks on the disk; call it
+    /// inside the tokio runtime.
+    ///
+    /// # Errors
+    /// The store or the journal cannot be read, or the system gives no random bytes.
+    pub fn open(parts: Parts) -> anyhow::Result<Self> {
+        let time = clock::unix();
+        let floor = UnixMillis(parts.store.advance_time(time.0)?);
+        if floor > time {
+            tracing::warn!(
+                behind_s = floor.since(time).as_secs(),
+                "the clock is behind the time shown before"
+            );
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        fill_random(&mut *key)?;
+        let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
+        let inner = Inner {
+            audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            challenges: Challenges::new(key),
+            exchanges: Semaphore::new(EXCHANGES_MAX),
+            hosts: RwLock::new(identity::load(&parts.store).context("read hosts")?),
+            tables: Mutex::default(),
+            presence: Mutex::default(),
+            seen: Mutex::default(),
+            errands,
+            submitting: tokio::sync::Mutex::new(()),
+            applying: Mutex::new(()),
+            floor_ms: AtomicU64::new(floor.0),
+            broken: watch::Sender::new(false),
+            withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
+            health: health::Last::default(),
+            parts,
+        };
+        let plane = Self {
+            inner: Arc::new(inner),
+        };
+        plane.rebuild().context("read the journal")?;
+        tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
+        Ok(plane)
+    }
+
+    /// Checks a token: its signatures, dates, audience, and that its host is in good standing. A token of the generation before the
+    /// current one is good until it ends: a live link goes on, and so do the sandboxes that rest on it.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn check_token(&self, token: &[u8], now: UnixMillis) -> Result<Grant, Denied> {
+        let issuer = self.inner.parts.issuer.public();
+        let now = now.max(UnixMillis(self.inner.floor_ms.load(Ordering::Relaxed)));
+        let grant = token::check(token, &[issuer], &self.inner.audience, now)?;
+        let hosts = self
+            .inner
+            .hosts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let standing = hosts.get(grant.subject.host()).ok_or(Denied::Unknown)?;
+        match standing.state {
+            HostState::New => return Err(Denied::Unknown),
+            HostState::Locked => return Err(Denied::Locked),
+            HostState::Revoked => return Err(Denied::Revoked),
+            HostState::Enrolled => {}
+        }
+        let current = standing.generation();
+        let is_recent =
+            grant.generation == current || Some(grant.generation) == current.checked_sub(1);
+        if is_recent {
+            Ok(grant)
+        } else {
+            Err(Denied::Generation)
+        }
+    }
+
+    /// Takes a batch of a sandbox's events; answers when it is durable.
+    pub async fn accept_events(
+        &self,
+        host: &HostId,
+        sandbox: &SandboxId,
+        payload: Vec<u8>,
+    ) -> Accepted {
+        self.take_events(host, sandbox, &payload).await
+    }
+
+    /// Takes a host's report; answers when it is durable and the store has followed it.
+    pub async fn accept_report(&self, host: &HostId, payload: Vec<u8>) -> Accepted {
+        self.take_report(host, payload).await
+    }
+
+    /// A principal has connected, under this connection number.
+    pub fn connected(&self, subject: &Subject, connection: u64) {
+        let change = lock(&self.inner.presence).connected(subject, connection);
+        self.note_presence(subject, change);
+    }
+
+    /// That connection has ended.
+    pub fn disconnected(&self, subject: &Subject, connection: u64) {
+        let change = lock(&self.inner.presence).disconnected(subject, connection);
+        self.note_presence(subject, change);
+    }
+
+    fn note_presence(&self, subject: &Subject, change: Change) {
+        let Subject::Host(host) = subject else { return };
+        let name = match change {
+            Change::Came => "host.connected",
+            Change::Left => "host.disconnected",
+            Change::Moved | Change::None => return,
+        };
+        let time = self.now();
+        lock(&self.inner.seen).insert(host.clone(), time);
+        self.note(Note {
+            time,
+            name,
+            subject: host.to_string(),
+            actor: format!("host:{host}"),
+        });
+    }
+
+    /// The router.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.inner.parts.router
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.inner.parts.journal
+    }
+
+    /// The store. Its methods block.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.parts.store
+    }
+
+    /// This broker's name in tokens.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.inner.audience
+    }
+
+    /// What hosts dial, `name:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.inner.parts.address
+    }
+
+    /// The time: the clock's, or the greatest that was ever shown if that is later.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        let time = clock::unix().0;
+        UnixMillis(
+            self.inner
+                .floor_ms
+                .fetch_max(time, Ordering::Relaxed)
+                .max(time),
+        )
+    }
+
+    /// Whether the operator of `host` is connected.
+    #[must_use]
+    pub fn is_connected(&self, host: &HostId) -> bool {
+        lock(&self.inner.presence).is_connected(host)
+    }
+
+    /// How many operators are connected.
+    #[must_use]
+    pub fn connected_hosts(&self) -> usize {
+        lock(&self.inner.presence).hosts()
+    }
+
+    /// When `host` was last heard.
+    #[must_use]
+    pub fn last_seen(&self, host: &HostId) -> Option<UnixMillis> {
+        lock(&self.inner.seen).get(host).copied()
+    }
+
+    /// Hosts that lose their rights from now on. Their links, and those of their sandboxes, are to be closed with 0x98. Who lags
+    /// behind asks [`Plane::is_withdrawn`] of every link.
+    #[must_use]
+    pub fn withdrawals(&self) -> broadcast::Receiver<HostId> {
+        self.inner.withdrawn.subscribe()
+    }
+
+    /// Whether links of `host` are to be closed.
+    #[must_use]
+    pub fn is_withdrawn(&self, host: &HostId) -> bool {
+        let hosts = self
+            .inner
+            .hosts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        hosts
+            .get(host)
+            .is_none_or(|standing| standing.state != HostState::Enrolled)
+    }
+
+    /// Resolves when the journal or the store has failed in a way that only a new start heals. Never before that.
+    pub async fn failed(&self) {
+        let mut broken = self.inner.broken.subscribe();
+        tokio::select! {
+            () = self.inner.parts.journal.failed() => {}
+            _ = broken.wait_for(|broken| *broken) => {}
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        // Polled once: resolved means failed.
+        let journal = std::pin::pin!(self.inner.parts.journal.failed());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        *self.inner.broken.borrow() || journal.poll(&mut context).is_ready()
+    }
+
+    /// Runs what blocks away from the runtime's threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let plane = self.clone();
+        tokio::task::spawn_blocking(move || work(&plane))
+            .await
+            .context("run blocking work")?
+    }
+
+    /// The store no longer follows the journal: only a new start puts that right.
+    fn break_down(&self, error: &anyhow::Error) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the store failed and cannot follow the journal"
+        );
+        self.inner.broken.send_replace(true);
+    }
+}
+
+/// A panic elsewhere leaves nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

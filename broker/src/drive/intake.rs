@@ -1,0 +1,241 @@
+//! What the gate hands in: batches and reports. Durable first, acknowledged after.
+
+use std::time::Duration;
+
+use protocol::{
+    id::{HostId, SandboxId},
+    report::{self, News, Report},
+    stream::{self, Batch},
+};
+use tokio::time::timeout;
+
+use super::{Accepted, Plane, clerk::Note, lock};
+use crate::{
+    core::{
+        dedup::Sighting,
+        journal::{Entry, RecordKind},
+    },
+    shell::journal::Slot,
+};
+
+/// How long a payload may wait for room in the journal's queue. Past that the disk does not keep up, and the sender is told so.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// What tells batches of one stream apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchMark {
+    pub(super) epoch: u64,
+    pub(super) batch: u64,
+    pub(super) head_hash: [u8; 32],
+}
+
+impl BatchMark {
+    /// Reads a batch's head, strictly, and that it belongs to this sandbox.
+    pub(super) fn read(host: &HostId, sandbox: &SandboxId, payload: &[u8]) -> Option<Self> {
+        let batch = Batch::parse(payload).ok()?;
+        if *batch.head.stream != stream::stream_id(host, sandbox) {
+            return None;
+        }
+        Some(Self {
+            epoch: batch.head.epoch,
+            batch: batch.head.batch,
+            head_hash: batch.head_hash,
+        })
+    }
+}
+
+impl Plane {
+    pub(super) async fn take_events(
+        &self,
+        host: &HostId,
+        sandbox: &SandboxId,
+        payload: &[u8],
+    ) -> Accepted {
+        let Some(mark) = BatchMark::read(host, sandbox, payload) else {
+            return Accepted::Malformed;
+        };
+        let entry = self.entry(RecordKind::Event, host, Some(sandbox), payload);
+        let mut slot = match self.room(entry.frame_bytes()).await {
+            Ok(slot) => slot,
+            Err(refused) => return refused,
+        };
+        let (accepted, ticket) = {
+            let mut tables = lock(&self.inner.tables);
+            let seen = tables.events.observe(
+                host.as_str(),
+                sandbox.as_str(),
+                mark.epoch,
+                mark.batch,
+                mark.head_hash,
+            );
+            let accepted = match seen {
+                Sighting::New if slot.push(&entry).is_err() => return Accepted::Failed,
+                Sighting::New => Accepted::Stored,
+                Sighting::Redelivery => Accepted::Again,
+                Sighting::Fork => {
+                    drop(tables);
+                    self.note_fork(host, Some(sandbox));
+                    return Accepted::Fork;
+                }
+            };
+            // With nothing pushed, this waits for what was pushed before: the first delivery may still be on its way to disk.
+            (accepted, slot.submit())
+        };
+        if ticket.await.is_ok() {
+            accepted
+        } else {
+            Accepted::Failed
+        }
+    }
+
+    pub(super) async fn take_report(&self, host: &HostId, payload: Vec<u8>) -> Accepted {
+        let keys = self.report_keys(host);
+        let publics: Vec<_> = keys.iter().map(|key| key.key).collect();
+        let Ok(verified) = report::verify(&payload, &publics, host) else {
+            return Accepted::Malformed;
+        };
+        let signer = verified.signer();
+        let Some(generation) = keys
+            .iter()
+            .find(|key| key.key == signer)
+            .map(|key| key.generation)
+        else {
+            return Accepted::Malformed;
+        };
+        let report = verified.into_value();
+        let hash = *blake3::hash(&payload).as_bytes();
+        let time = self.now();
+        let entry = self.entry(RecordKind::Report, host, report.news.sandbox(), &payload);
+        // A container can leave anything in its spool. Only what is a batch of its own is filed; the report is kept either way.
+        let wrapped = match &report.news {
+            News::Forwarded(forwarded) => {
+                BatchMark::read(host, &forwarded.sandbox, &forwarded.batch).map(|mark| {
+                    (
+                        mark,
+                        self.entry(
+                            RecordKind::Event,
+                            host,
+                            Some(&forwarded.sandbox),
+                            &forwarded.batch,
+                        ),
+                    )
+                })
+            }
+            News::Refused(_)
+            | News::Launched(_)
+            | News::Ended(_)
+            | News::Stopped(_)
+            | News::Status(_) => None,
+        };
+        let bytes =
+            entry.frame_bytes() + wrapped.as_ref().map_or(0, |(_, entry)| entry.frame_bytes());
+        let mut slot = match self.room(bytes).await {
+            Ok(slot) => slot,
+            Err(refused) => return refused,
+        };
+        let (accepted, ticket) = {
+            let mut tables = lock(&self.inner.tables);
+            match tables
+                .reports
+                .observe(host.as_str(), "", generation, report.number, hash)
+            {
+                Sighting::New => {
+                    let mut pushed = slot.push(&entry);
+                    if let Some((mark, entry)) = &wrapped
+                        && let Some(sandbox) = entry.sandbox
+                        && tables.events.observe(
+                            host.as_str(),
+                            sandbox,
+                            mark.epoch,
+                            mark.batch,
+                            mark.head_hash,
+                        ) == Sighting::New
+                    {
+                        pushed = pushed.and_then(|()| slot.push(entry));
+                    }
+                    if pushed.is_err() {
+                        return Accepted::Failed;
+                    }
+                    (Accepted::Stored, slot.submit())
+                }
+                Sighting::Redelivery => (Accepted::Again, slot.submit()),
+                Sighting::Fork => {
+                    drop(tables);
+                    self.note_fork(host, None);
+                    return Accepted::Fork;
+                }
+            }
+        };
+        lock(&self.inner.seen).insert(host.clone(), time);
+        let plane = self.clone();
+        // A task of its own: once it is in the journal the store must follow, whatever becomes of the link.
+        let follow = tokio::spawn(async move {
+            let Ok(offset) = ticket.await else {
+                return Accepted::Failed;
+            };
+            if accepted == Accepted::Stored {
+                return plane.follow(report, offset, time.0).await;
+            }
+            accepted
+        });
+        follow.await.unwrap_or(Accepted::Failed)
+    }
+
+    async fn follow(&self, report: Report, offset: u64, time_ms: u64) -> Accepted {
+        match self
+            .blocking(move |plane| plane.apply_report(&report, offset, time_ms))
+            .await
+        {
+            Ok(()) => Accepted::Stored,
+            Err(error) => {
+                self.break_down(&error);
+                Accepted::Failed
+            }
+        }
+    }
+
+    fn entry<'a>(
+        &self,
+        kind: RecordKind,
+        host: &'a HostId,
+        sandbox: Option<&'a SandboxId>,
+        payload: &'a [u8],
+    ) -> Entry<'a> {
+        Entry {
+            kind,
+            host: host.as_str(),
+            sandbox: sandbox.map(SandboxId::as_str),
+            time_ms: self.now().0,
+            payload,
+        }
+    }
+
+    async fn room(&self, bytes: usize) -> Result<Slot, Accepted> {
+        match timeout(ROOM_WAIT, self.journal().reserve(bytes)).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(Accepted::Failed),
+            Err(_) => Err(Accepted::Busy),
+        }
+    }
+
+    /// Somebody signed two things under one number: a bug of theirs, a restored snapshot, or a lie.
+    fn note_fork(&self, host: &HostId, sandbox: Option<&SandboxId>) {
+        let subject =
+            sandbox.map_or_else(|| host.to_string(), |sandbox| format!("{host}/{sandbox}"));
+        if !lock(&self.inner.tables).note_fork(&subject) {
+            return;
+        }
+        tracing::warn!("a stream forked: two contents under one number");
+        let name = if sandbox.is_some() {
+            "sandbox.stream_forked"
+        } else {
+            "host.reports_forked"
+        };
+        self.note(Note {
+            time: self.now(),
+            name,
+            subject,
+            actor: format!("host:{host}"),
+        });
+    }
+}

@@ -1,0 +1,296 @@
+//! `outhaul serve`: everything opened in order, served, and closed in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use protocol::{mqtt::ReasonCode, time::UnixMillis};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    config::{Authority, Config},
+    drive::{Parts, Plane},
+    shell::{
+        certificate::Certificates,
+        clock,
+        connection::Gate,
+        http::Web,
+        journal::Journal,
+        keys::{DataDir, SigningKeys},
+        listener,
+        local::LocalSocket,
+        metrics::Metrics,
+        registry::{End, Registry, close_withdrawn},
+        router::Router,
+        store::{AuditEntry, Store},
+    },
+};
+
+/// How often the server certificate's end is looked at.
+const CERTIFICATE_ROUND: Duration = Duration::from_secs(3600);
+/// How long links may take to go when the broker stops.
+const LINKS_WAIT: Duration = Duration::from_secs(3);
+/// How long tasks may take to end when the broker stops.
+const TASKS_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs the broker until a signal (SIGTERM, SIGINT) ends it.
+///
+/// # Errors
+/// Something could not be opened, or failed in a way that only a new start heals.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is opened: a signal must not find it half open.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let broker = Broker::start(config).await?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    broker.run(stop).await
+}
+
+/// A broker, open, and accepting nothing yet.
+#[derive(Debug)]
+pub struct Broker {
+    plane: Plane,
+    certificates: Arc<Certificates>,
+    listener: TcpListener,
+    listen: SocketAddr,
+    socket: LocalSocket,
+    socket_path: PathBuf,
+    data_dir: PathBuf,
+}
+
+/// What is on disk, opened.
+struct Opened {
+    store: Store,
+    journal: Journal,
+    keys: SigningKeys,
+    certificates: Certificates,
+}
+
+impl Broker {
+    /// Opens everything. What fails leaves nothing half made behind.
+    ///
+    /// # Errors
+    /// The address is taken, another broker uses the data directory, a file is damaged or open to others, the router does not
+    /// start, or the local socket is in use.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listen on {}", config.listen))?;
+        let listen = listener
+            .local_addr()
+            .context("read the address that is listened on")?;
+        let address = with_port(config.public_address.clone(), listen.port());
+        let opening = (config.clone(), address.clone());
+        let opened = blocking(move || open(&opening.0, &opening.1)).await?;
+        let router = Router::spawn(config.router).await.context("start router")?;
+        let parts = Parts {
+            store: opened.store,
+            journal: opened.journal,
+            router,
+            issuer: opened.keys.issuer,
+            recovery_window: config.recovery_window,
+            install_key_life: config.install_key_life,
+            address: address.to_string(),
+            authority_pem: opened.certificates.authority_pem().to_owned(),
+        };
+        let plane = blocking(move || {
+            let plane = Plane::open(parts)?;
+            record_start(&plane)?;
+            Ok(plane)
+        })
+        .await
+        .context("open control plane")?;
+        // Last: whoever finds the socket finds a broker behind it.
+        let socket = LocalSocket::open(&config.socket)?;
+        Ok(Self {
+            plane,
+            certificates: Arc::new(opened.certificates),
+            listener,
+            listen,
+            socket,
+            socket_path: config.socket,
+            data_dir: config.data_dir,
+        })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The control plane.
+    #[must_use]
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Serves until `stop` resolves, and then ends in order: no new links, a goodbye to those there are, answers under way
+    /// finished, everything accepted on disk.
+    ///
+    /// # Errors
+    /// The router, the journal or the store failed, or a task ended that must not.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (stopping, stopped) = watch::channel(false);
+        let registry = Registry::default();
+        let plane = self.plane;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = %self.listen,
+            address = plane.address(),
+            socket = %self.socket_path.display(),
+            data_dir = %self.data_dir.display(),
+            durability = plane.durability(),
+            audience = plane.audience(),
+            "the broker serves: MQTT and HTTPS on `listen`, which hosts dial as `address`; the command line on `socket`"
+        );
+        let mut local = tokio::spawn(self.socket.serve(plane.clone(), stopped.clone()));
+        let gate = Gate {
+            plane: plane.clone(),
+            registry: registry.clone(),
+            metrics: Arc::new(Metrics::new()),
+            durability: plane.durability(),
+        };
+        let mut gate = tokio::spawn(serve_gate(
+            self.listener,
+            gate,
+            Arc::clone(&self.certificates),
+            stopped,
+        ));
+        let withdrawals = tokio::spawn(close_withdrawn(registry.clone(), plane.clone()));
+        let renewals = tokio::spawn(renew_certificates(self.certificates, plane.clone()));
+        let router = plane.router().clone();
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            () = plane.failed() => Err(anyhow!("the journal or the store has failed; start the broker again once the disk is well")),
+            error = router.failed() => Err(error.context("the router has failed")),
+            _ = &mut local => Err(anyhow!("the local socket ended")),
+            _ = &mut gate => Err(anyhow!("the gate ended")),
+        };
+        tracing::info!("the broker stops");
+        // Nobody listens where both have ended already.
+        stopping.send_replace(true);
+        say_goodbye(&registry).await;
+        for task in [local, gate] {
+            if !task.is_finished() && timeout(TASKS_WAIT, task).await.is_err() {
+                tracing::warn!("a task did not end in time");
+            }
+        }
+        withdrawals.abort();
+        renewals.abort();
+        plane.settle().await;
+        ended
+    }
+}
+
+/// Everything on disk, in the order that makes a second broker, or a lost key, show before anything is written.
+fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
+    let directory = DataDir::open(&config.data_dir)?;
+    // Its lock comes first: one broker for each data directory.
+    let journal = Journal::open(&directory.journal(), config.durability)?;
+    let keys = SigningKeys::open(&directory)?;
+    let certificates = Certificates::open(&directory, &address.name, clock::unix())?;
+    // The store is the mark that the directory has been used: after the keys.
+    let store = Store::open(&directory.store())?;
+    Ok(Opened {
+        store,
+        journal,
+        keys,
+        certificates,
+    })
+}
+
+fn record_start(plane: &Plane) -> anyhow::Result<()> {
+    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "durability": plane.durability() });
+    plane.store().record_audit(&AuditEntry {
+        time_ms: plane.now().0,
+        name: "broker.started",
+        subject: plane.audience(),
+        actor: "broker",
+        fields: &fields,
+    })?;
+    Ok(())
+}
+
+fn with_port(mut address: Authority, port: u16) -> Authority {
+    if address.port == 0 {
+        address.port = port;
+    }
+    address
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("run blocking work")?
+}
+
+/// Accepts until the broker stops.
+async fn serve_gate(
+    listener: TcpListener,
+    gate: Gate,
+    certificates: Arc<Certificates>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let web = Web::new(gate.plane.clone());
+    let serve_http = move |stream, _peer| {
+        let web = web.clone();
+        async move { web.serve(stream).await }
+    };
+    tokio::select! {
+        () = listener::serve(listener, certificates.current(), gate, serve_http) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+/// Tells every link that the broker stops, and waits for them to be gone.
+async fn say_goodbye(registry: &Registry) {
+    const END: End = End {
+        reason: ReasonCode::SERVER_SHUTTING_DOWN,
+        why: "the broker stops",
+    };
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let gone = async {
+        while registry.count() > 0 {
+            // Again each time: one may have been on its way in.
+            registry.disconnect_if(|_| true, END);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    if timeout(LINKS_WAIT, gone).await.is_err() {
+        tracing::warn!(links = registry.count(), "some links did not go in time");
+    }
+}
+
+/// Keeps the server certificate from ending while the broker runs.
+async fn renew_certificates(certificates: Arc<Certificates>, plane: Plane) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_ROUND).await;
+        let (certificates, now): (_, UnixMillis) = (Arc::clone(&certificates), plane.now());
+        match blocking(move || certificates.renew_if_due(now)).await {
+            Ok(true) => tracing::info!("the server certificate was signed anew"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the server certificate could not be signed anew"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

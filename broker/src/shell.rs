@@ -1,0 +1,15 @@
+//! What the broker does: one file for each thing that can fail by itself.
+
+pub mod certificate;
+pub mod clock;
+pub mod connection;
+pub mod http;
+pub mod journal;
+pub mod keys;
+pub mod listener;
+pub mod local;
+pub mod log;
+pub mod metrics;
+pub mod registry;
+pub mod router;
+pub mod store;

@@ -1,0 +1,70 @@
+//! Payloads on their way into the journal: begun all at once, so that they share its group commit, and finished in any order.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use crate::{core::gate::Ticket, drive::Accepted};
+
+type Storing = Pin<Box<dyn Future<Output = Accepted> + Send>>;
+
+/// What is being stored for one connection. As many as its session lets in.
+#[derive(Default)]
+pub(super) struct Pending {
+    storing: Vec<(Ticket, Storing)>,
+}
+
+impl Pending {
+    pub(super) fn push(
+        &mut self,
+        ticket: Ticket,
+        storing: impl Future<Output = Accepted> + Send + 'static,
+    ) {
+        self.storing.push((ticket, Box::pin(storing)));
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.storing.is_empty()
+    }
+
+    /// Looks at every one: what is never looked at may hold what another waits for. Those that are finished are told and gone.
+    pub(super) fn poll_all(
+        &mut self,
+        context: &mut Context<'_>,
+        mut tell: impl FnMut(Ticket, Accepted),
+    ) {
+        self.storing
+            .retain_mut(|(ticket, storing)| match storing.as_mut().poll(context) {
+                Poll::Ready(accepted) => {
+                    tell(*ticket, accepted);
+                    false
+                }
+                Poll::Pending => true,
+            });
+        if self.storing.is_empty() {
+            self.storing.shrink_to(0);
+        }
+    }
+
+    /// Finishes all.
+    pub(super) async fn finish(mut self) {
+        poll_fn(|context| {
+            self.poll_all(context, |_, _| {});
+            if self.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pending({})", self.storing.len())
+    }
+}

@@ -1,0 +1,174 @@
+//! HTTP/1.1: on the TLS port, for hosts and probes; and the way that any HTTP connection is served here.
+//!
+//! Three routes for strangers, nothing else: `/livez`, `/readyz`, and the token exchange. Everything is bounded: headers, bodies,
+//! and the wait for each.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use protocol::{
+    cbor,
+    exchange::{CHALLENGE_PATH, CONTENT_TYPE, EXCHANGE_PATH, Refusal, Refused},
+    limits::EXCHANGE_BYTES_MAX,
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+use crate::drive::Plane;
+
+/// How long the head of a request may take to arrive, and how long a connection may idle between two.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long a stranger's request may take, its body included.
+const REQUEST_WAIT: Duration = Duration::from_secs(15);
+/// Bytes read ahead on one connection: the head of a request must fit.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// Headers of one request. Ours have five.
+const HEADERS_MAX: usize = 32;
+
+/// What strangers may ask over HTTPS.
+#[derive(Clone, Debug)]
+pub struct Web {
+    routes: Router,
+}
+
+impl Web {
+    /// The routes, answered by `plane`.
+    #[must_use]
+    pub fn new(plane: Plane) -> Self {
+        let routes = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route(CHALLENGE_PATH, post(challenge))
+            .route(EXCHANGE_PATH, post(exchange))
+            .layer(DefaultBodyLimit::max(EXCHANGE_BYTES_MAX))
+            .layer(axum::middleware::from_fn(within_time))
+            .with_state(plane);
+        Self { routes }
+    }
+
+    /// Serves one connection to its end. How long it may live, the listener says.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Err(error) =
+            serve_connection(stream, self.routes.clone(), std::future::pending()).await
+        {
+            tracing::trace!(%error, "an HTTPS connection broke");
+        }
+    }
+}
+
+/// Serves HTTP/1.1 on one connection. From when `stop` resolves, what is under way is finished and nothing else is taken.
+///
+/// # Errors
+/// The connection broke, or was not HTTP.
+pub(super) async fn serve_connection<S>(
+    stream: S,
+    routes: Router,
+    stop: impl Future<Output = ()>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WAIT)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+    );
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        () = stop => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn within_time(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    match timeout(REQUEST_WAIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
+}
+
+/// Alive: this process answers.
+async fn livez() -> Response {
+    axum::Json(json!({ "status": "ok" })).into_response()
+}
+
+/// Ready: what it needs to keep its promises works.
+async fn readyz(State(plane): State<Plane>) -> Response {
+    let health = plane.health().await;
+    let status = if health.reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({
+        "status": if health.reasons.is_empty() { "ready" } else { "not_ready" },
+        "durability": health.durability,
+        "reasons": health.reasons,
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn challenge(State(plane): State<Plane>) -> Response {
+    match plane.challenge() {
+        Ok(challenge) => cbor_response(StatusCode::OK, cbor::to_vec(&challenge)),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "no challenge could be made");
+            refused(&plane, Refusal::Unavailable)
+        }
+    }
+}
+
+async fn exchange(State(plane): State<Plane>, request: Bytes) -> Response {
+    match plane.exchange(request.into()).await {
+        Ok(grant) => cbor_response(StatusCode::OK, cbor::to_vec(&grant)),
+        Err(refusal) => refused(&plane, refusal),
+    }
+}
+
+fn refused(plane: &Plane, reason: Refusal) -> Response {
+    let status = match reason {
+        Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::InstallKey | Refusal::Proof | Refusal::Locked | Refusal::Revoked => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    cbor_response(
+        status,
+        cbor::to_vec(&Refused {
+            reason,
+            time: plane.now(),
+        }),
+    )
+}
+
+fn cbor_response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    // Tokens are nobody else's to keep.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,175 @@
+//! The one thread that writes: it takes what is queued, writes it, syncs once, and then tells everyone who waits.
+
+use super::catalog::{Catalog, Mark};
+use super::{AppendError, CommitStats, Durability, Sizes, recover};
+use crate::core::journal;
+use crate::shell::clock;
+use anyhow::Context as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+/// The most bytes of one commit. Larger commits gain nothing: past this the disk's bandwidth counts, not its latency.
+const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Records that want offsets, and someone who waits for them to be durable.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Encoded, not sealed. None at all is a barrier.
+    pub(super) frames: Vec<u8>,
+    /// Told the first offset, once everything up to here is durable.
+    pub(super) done: oneshot::Sender<Result<u64, AppendError>>,
+    /// Room in the queue, given back when the job is done.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) file: File,
+    pub(super) first: u64,
+    /// Its committed bytes.
+    pub(super) end_bytes: u64,
+    /// The next offset.
+    pub(super) next: u64,
+}
+
+/// What others may know of the writer.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    stats: Mutex<CommitStats>,
+    /// Set once, for good.
+    pub(super) failed: watch::Sender<bool>,
+}
+
+impl Status {
+    pub(super) fn stats(&self) -> CommitStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, change: impl FnOnce(&mut CommitStats)) {
+        change(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The writer's side of the journal.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) active: Active,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) status: Arc<Status>,
+    pub(super) budget: Arc<Semaphore>,
+    pub(super) durability: Durability,
+    pub(super) sizes: Sizes,
+}
+
+impl Writer {
+    /// Write until nobody can append any more, or until the first failure.
+    pub(super) fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let mut jobs = vec![first];
+            let bytes = drain(queue, &mut jobs);
+            match self.commit(&mut jobs, bytes) {
+                Ok(offsets) => {
+                    for (job, offset) in jobs.into_iter().zip(offsets) {
+                        drop(job.room);
+                        // Nobody has to wait: an append that was given up is durable all the same.
+                        let _ = job.done.send(Ok(offset));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the journal cannot write and stops for good"
+                    );
+                    return self.fail(queue, jobs);
+                }
+            }
+        }
+    }
+
+    /// Make `jobs` durable, all or none; the first offset of each.
+    fn commit(&mut self, jobs: &mut [Job], bytes: usize) -> anyhow::Result<Vec<u64>> {
+        if self.active.end_bytes >= self.sizes.segment_bytes {
+            self.active = recover::start(&self.catalog, self.active.next)?;
+        }
+        let mut next = self.active.next;
+        let mut offsets = Vec::with_capacity(jobs.len());
+        let mut buffer = Vec::with_capacity(bytes);
+        for job in jobs {
+            offsets.push(next);
+            next += journal::seal(&mut job.frames, next).context("seal records")?;
+            buffer.extend_from_slice(&job.frames);
+        }
+        if buffer.is_empty() {
+            return Ok(offsets); // Barriers alone: what came before them is durable already.
+        }
+        self.active
+            .file
+            .write_all_at(&buffer, self.active.end_bytes)
+            .context("write journal")?;
+        self.sync()?;
+        let records = next - self.active.next;
+        self.active.end_bytes += super::segment::length(buffer.len());
+        self.active.next = next;
+        self.status.count(|stats| {
+            stats.commits += 1;
+            stats.records += records;
+            stats.bytes += super::segment::length(buffer.len());
+            stats.last_commit_records = records;
+        });
+        self.catalog
+            .publish(self.active.first, self.active.end_bytes, next);
+        self.catalog.note(
+            self.active.first,
+            Mark {
+                offset: next,
+                position: self.active.end_bytes,
+            },
+        );
+        Ok(offsets)
+    }
+
+    fn sync(&self) -> anyhow::Result<()> {
+        match self.durability {
+            Durability::Os => return Ok(()),
+            Durability::Fsync => {}
+        }
+        let start = clock::mono();
+        self.active.file.sync_data().context("sync journal")?;
+        let took = clock::mono() - start;
+        self.status.count(|stats| {
+            stats.fsyncs += 1;
+            stats.last_fsync = took;
+            stats.longest_fsync = stats.longest_fsync.max(took);
+        });
+        Ok(())
+    }
+
+    /// Nothing is tried again: after a failed fsync the kernel may call pages clean that never reached the disk, so a
+    /// second fsync that succeeds proves nothing.
+    fn fail(self, queue: &Receiver<Job>, jobs: Vec<Job>) {
+        self.status.failed.send_replace(true);
+        self.budget.close();
+        for job in jobs.into_iter().chain(queue.try_iter()) {
+            let _ = job.done.send(Err(AppendError::Failed));
+        }
+    }
+}
+
+/// Everything queued behind the first job, up to the size of one commit; the bytes of all.
+fn drain(queue: &Receiver<Job>, jobs: &mut Vec<Job>) -> usize {
+    let mut bytes = jobs.iter().map(|job| job.frames.len()).sum();
+    while bytes < COMMIT_BYTES_MAX {
+        match queue.try_recv() {
+            Ok(job) => {
+                bytes += job.frames.len();
+                jobs.push(job);
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        }
+    }
+    bytes
+}

@@ -1,0 +1,170 @@
+//! The one port: TCP, TLS, and then MQTT or HTTP, by ALPN or else by the first byte.
+//!
+//! Accepting waits for nobody. Every connection has a task, and until its client has proven who it is it counts as a stranger:
+//! there is room for so many, in all and for each address. An address that has more waits at the door, since thousands of
+//! sandboxes may share one; whoever is silent is sent away without ever taking room.
+
+mod door;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::AsyncBufReadExt as _,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{sleep, timeout, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{clock, connection::Gate};
+use crate::core::gate::STRANGER_WAIT;
+use door::{Door, Visitor};
+
+pub use door::{
+    DELAY_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VISITORS_MAX, VISITORS_PER_ADDRESS_MAX,
+};
+
+/// The pause after accepting failed: most likely we are out of descriptors, and asking again at once would only spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// HTTP connections at once. Hosts come once an hour for a token.
+pub const HTTP_MAX: usize = 256;
+/// The longest an HTTP connection may last.
+pub const HTTP_WAIT: Duration = Duration::from_secs(60);
+/// The first byte of a CONNECT.
+const MQTT_FIRST_BYTE: u8 = 0x10;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Mqtt,
+    Http,
+    Unknown,
+}
+
+/// Serves `listener` until the future is dropped. `tls` is read anew for every connection, so that certificates can change; who
+/// makes the configuration sets TLS 1.3 only, and ALPN `mqtt` and `http/1.1`. HTTP connections go to `serve_http`.
+pub async fn serve<F, H>(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    gate: Gate,
+    serve_http: F,
+) where
+    F: Fn(TlsStream<TcpStream>, SocketAddr) -> H + Clone + Send + Sync + 'static,
+    H: Future<Output = ()> + Send + 'static,
+{
+    let door = Door::default();
+    let http = Arc::new(Semaphore::new(HTTP_MAX));
+    let mut is_failing = false;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                gate.metrics.accept_failed.add();
+                if !is_failing {
+                    tracing::warn!(%error, "accepting connections failed: trying again");
+                }
+                is_failing = true;
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        is_failing = false;
+        gate.metrics.accepted.add();
+        let Some(visitor) = door.enter(peer.ip()) else {
+            gate.metrics.crowded.add();
+            continue;
+        };
+        let arrival = Arrival {
+            stream,
+            peer,
+            visitor,
+            since: clock::mono(),
+            acceptor: TlsAcceptor::from(Arc::clone(&tls.borrow())),
+            gate: gate.clone(),
+            http: Arc::clone(&http),
+        };
+        tokio::spawn(arrival.serve(serve_http.clone()));
+    }
+}
+
+/// A connection that was accepted, and nothing more.
+struct Arrival {
+    stream: TcpStream,
+    peer: SocketAddr,
+    visitor: Visitor,
+    since: Instant,
+    acceptor: TlsAcceptor,
+    gate: Gate,
+    http: Arc<Semaphore>,
+}
+
+impl Arrival {
+    async fn serve<F, H>(self, serve_http: F)
+    where
+        F: Fn(TlsStream<TcpStream>, SocketAddr) -> H,
+        H: Future<Output = ()>,
+    {
+        let Self {
+            stream,
+            peer,
+            visitor,
+            since,
+            acceptor,
+            gate,
+            http,
+        } = self;
+        // A client speaks first. Whoever says nothing takes no room that others wait for.
+        if !matches!(timeout(STRANGER_WAIT, stream.readable()).await, Ok(Ok(()))) {
+            return gate.metrics.tls_failed.add();
+        }
+        let asked = clock::mono();
+        let Some(stranger) = visitor.come_in().await else {
+            return gate.metrics.crowded.add();
+        };
+        // The wait at the door was our doing.
+        let until = since + STRANGER_WAIT + clock::mono().saturating_duration_since(asked);
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(mut stream)) = timeout_at(until.into(), acceptor.accept(stream)).await else {
+            return gate.metrics.tls_failed.add();
+        };
+        match timeout_at(until.into(), speech_of(&mut stream)).await {
+            Ok(Speech::Mqtt) => gate.serve(stream, until, stranger).await,
+            Ok(Speech::Http) => {
+                gate.metrics.http.add();
+                let room = timeout_at(until.into(), http.acquire_owned()).await;
+                drop(stranger);
+                if let Ok(Ok(room)) = room {
+                    serve_within(serve_http(stream, peer), room).await;
+                }
+            }
+            Ok(Speech::Unknown) | Err(_) => gate.metrics.unknown.add(),
+        }
+    }
+}
+
+async fn serve_within(serving: impl Future<Output = ()>, room: OwnedSemaphorePermit) {
+    let _ = timeout(HTTP_WAIT, serving).await;
+    drop(room);
+}
+
+/// What a client speaks: what it agreed to by ALPN, or what it begins with.
+async fn speech_of(stream: &mut TlsStream<TcpStream>) -> Speech {
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"mqtt") => Speech::Mqtt,
+        Some(b"http/1.1") => Speech::Http,
+        Some(_) => Speech::Unknown,
+        None => match stream.fill_buf().await {
+            Ok([MQTT_FIRST_BYTE, ..]) => Speech::Mqtt,
+            Ok([first, ..]) if first.is_ascii_alphabetic() => Speech::Http,
+            Ok(_) | Err(_) => Speech::Unknown,
+        },
+    }
+}

@@ -1,0 +1,165 @@
+//! The port, with real TLS on the loopback.
+
+use std::net::Ipv4Addr;
+
+use protocol::mqtt::Version;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::{TlsConnector, client};
+
+use super::*;
+use crate::{
+    core::gate::tests::Said,
+    shell::{
+        certificate::Certificates,
+        connection::tests::{Client, World},
+        keys::DataDir,
+    },
+};
+
+/// Nothing here takes as long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Port {
+    world: World,
+    address: SocketAddr,
+    authority: String,
+    _place: tempfile::TempDir,
+}
+
+impl Port {
+    async fn open() -> Self {
+        let world = World::new().await;
+        let place = tempfile::tempdir().unwrap();
+        let directory = DataDir::open(&place.path().join("data")).unwrap();
+        let certificates = Certificates::open(&directory, "localhost", clock::unix()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = |mut stream: TlsStream<TcpStream>, _| async move {
+            stream.write_all(b"http").await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        tokio::spawn(serve(
+            listener,
+            certificates.current(),
+            world.gate.clone(),
+            answer,
+        ));
+        Self {
+            world,
+            address,
+            authority: certificates.authority_pem().to_owned(),
+            _place: place,
+        }
+    }
+
+    async fn dial(&self, alpn: &[&str]) -> std::io::Result<client::TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap();
+        roots.add(authority).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+    }
+}
+
+async fn read_all(mut stream: client::TlsStream<TcpStream>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = timeout(DEADLINE, stream.read_to_end(&mut bytes))
+        .await
+        .unwrap();
+    // Who closes without a word does not end TLS either.
+    drop(read);
+    bytes
+}
+
+#[tokio::test]
+async fn mqtt_is_spoken_by_alpn_and_by_its_first_byte() {
+    let port = Port::open().await;
+    for alpn in [&["mqtt"][..], &[]] {
+        let mut client = Client::new(port.dial(alpn).await.unwrap());
+        port.world.login_sandbox(&mut client, "build-7").await;
+    }
+    assert_eq!(port.world.gate.metrics.mqtt.count(), 2);
+}
+
+#[tokio::test]
+async fn http_is_spoken_by_alpn_and_by_its_first_byte() {
+    let port = Port::open().await;
+    let by_alpn = port.dial(&["http/1.1"]).await.unwrap();
+    assert_eq!(read_all(by_alpn).await, b"http");
+    let mut by_byte = port.dial(&[]).await.unwrap();
+    by_byte.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(read_all(by_byte).await, b"http");
+    assert_eq!(port.world.gate.metrics.http.count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_neither_is_closed_without_a_word() {
+    let port = Port::open().await;
+    for first in [&b"\0\0\0"[..], b"\x16\x03\x01", b" GET"] {
+        let mut stream = port.dial(&[]).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        assert_eq!(read_all(stream).await, b"");
+    }
+    let mut stream = port.dial(&["mqtt"]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(read_all(stream).await, b"", "it agreed to speak MQTT");
+}
+
+#[tokio::test]
+async fn an_alpn_of_neither_is_refused_by_tls() {
+    let port = Port::open().await;
+    assert!(port.dial(&["h2"]).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_hold_nobody_up() {
+    let port = Port::open().await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(port.address).await.unwrap());
+    }
+    let mut dribbling = TcpStream::connect(port.address).await.unwrap();
+    dribbling.write_all(&[0x16]).await.unwrap();
+    let login = async {
+        let mut client = Client::new(port.dial(&["mqtt"]).await.unwrap());
+        port.world.login_sandbox(&mut client, "build-7").await;
+    };
+    timeout(STRANGER_WAIT / 2, login).await.unwrap();
+    let began = clock::mono();
+    let mut byte = [0; 1];
+    let closed = timeout(DEADLINE, dribbling.read(&mut byte)).await.unwrap();
+    assert!(matches!(closed, Ok(0) | Err(_)));
+    assert!(clock::mono() - began < STRANGER_WAIT + Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_over_tls() {
+    let port = Port::open().await;
+    let mut stream = port.dial(&["mqtt"]).await.unwrap();
+    let mut bytes = Vec::new();
+    protocol::mqtt::Connect::new("edge-1", 30)
+        .encode(&mut bytes)
+        .unwrap();
+    debug_assert!(
+        protocol::mqtt::frame(&bytes, 4096).unwrap().is_some() && Version::V5.level() == 5
+    );
+    bytes.resize(30_000, 0xAA);
+    stream.write_all(&bytes).await.unwrap();
+    let mut client = Client::new(stream);
+    assert_eq!(client.next().await, Some(Said::ConnAck(0x8C)));
+    assert_eq!(client.next().await, None);
+}

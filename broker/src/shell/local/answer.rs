@@ -1,0 +1,106 @@
+//! Answers of the local API, and how it says no: `{"error": {"code": …, "message": …}}`.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::drive::{AddError, SubmitError};
+
+/// What a handler gives.
+pub(super) type Answer = Result<Response, No>;
+
+/// A refusal: a status, a stable word, and what to do.
+#[derive(Debug)]
+pub(super) struct No {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl No {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The request is not one.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// Ours to mend. The log says why.
+    pub(super) fn ours(error: &anyhow::Error) -> Self {
+        tracing::error!(error = format!("{error:#}"), "a local request failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "failed",
+            "the broker failed: see its log",
+        )
+    }
+}
+
+impl From<anyhow::Error> for No {
+    fn from(error: anyhow::Error) -> Self {
+        Self::ours(&error)
+    }
+}
+
+impl IntoResponse for No {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+/// A good answer.
+pub(super) fn ok(body: impl Serialize) -> Answer {
+    Ok(Json(body).into_response())
+}
+
+/// A good answer to what made something.
+pub(super) fn created(body: impl Serialize) -> Answer {
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+impl From<SubmitError> for No {
+    fn from(error: SubmitError) -> Self {
+        let (status, code) = match &error {
+            SubmitError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "command_too_large"),
+            SubmitError::Malformed => (StatusCode::BAD_REQUEST, "command_malformed"),
+            SubmitError::Bounds => (StatusCode::BAD_REQUEST, "command_out_of_bounds"),
+            SubmitError::Dispatcher => (StatusCode::FORBIDDEN, "dispatcher_unknown"),
+            SubmitError::Expired => (StatusCode::BAD_REQUEST, "command_expired"),
+            SubmitError::Early => (StatusCode::BAD_REQUEST, "command_early"),
+            SubmitError::HostUnknown(_) => (StatusCode::NOT_FOUND, "host_unknown"),
+            SubmitError::HostLocked(_) => (StatusCode::CONFLICT, "host_locked"),
+            SubmitError::HostRevoked(_) => (StatusCode::CONFLICT, "host_revoked"),
+            SubmitError::SandboxExists(..) => (StatusCode::CONFLICT, "sandbox_exists"),
+            SubmitError::SandboxUnknown(..) => (StatusCode::NOT_FOUND, "sandbox_unknown"),
+            SubmitError::IdTaken => (StatusCode::CONFLICT, "command_id_taken"),
+            SubmitError::Failed(error) => return Self::ours(error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<AddError> for No {
+    fn from(error: AddError) -> Self {
+        let (status, code) = match &error {
+            AddError::NoDispatcher => (StatusCode::BAD_REQUEST, "dispatcher_missing"),
+            AddError::ManyDispatchers => (StatusCode::BAD_REQUEST, "too_many_dispatchers"),
+            AddError::Exists(_) => (StatusCode::CONFLICT, "host_exists"),
+            AddError::Locked(_) => (StatusCode::CONFLICT, "host_locked"),
+            AddError::Revoked(_) => (StatusCode::CONFLICT, "host_revoked"),
+            AddError::OtherKind(_) => (StatusCode::CONFLICT, "host_other_kind"),
+            AddError::Failed(error) => return Self::ours(error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}

@@ -1,0 +1,271 @@
+//! Hosts and dispatchers: who may run work, and who may ask for it.
+
+use std::str::FromStr as _;
+
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use protocol::{
+    bundle::{BUNDLE_FILE, CA_FILE, INSTALL_KEY_FILE},
+    id::{HostId, hex},
+    key::{Dispatcher, Host, Public},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    answer::{Answer, No, created, ok},
+};
+use crate::{
+    core::hosts::HostState,
+    drive::{Peer, Plane, kind_word},
+    shell::store::{DispatcherRow, HostKind, HostRow},
+};
+
+/// The longest name of a dispatcher, in bytes.
+const DISPATCHER_NAME_BYTES_MAX: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewHost {
+    name: String,
+    kind: String,
+    dispatchers: Vec<String>,
+    /// A new bundle for a host that is enrolled: its next machine takes the place of the one it has.
+    #[serde(default)]
+    reissue: bool,
+}
+
+pub(super) async fn add(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Answer {
+    let new: NewHost = read(&body)?;
+    let host = read_host(&new.name)?;
+    let kind = match new.kind.as_str() {
+        "docker" => HostKind::Docker,
+        "kubernetes" => HostKind::Kubernetes,
+        _ => return Err(No::bad("kind is docker or kubernetes")),
+    };
+    let mut dispatchers = Vec::new();
+    for text in &new.dispatchers {
+        let key = read_dispatcher(text)?;
+        if !dispatchers.contains(&key) {
+            dispatchers.push(key);
+        }
+    }
+    let reissue = new.reissue;
+    let named = host.clone();
+    let added = api
+        .plane
+        .blocking(move |plane| Ok(plane.add_host(&named, kind, &dispatchers, reissue, peer)))
+        .await??;
+    created(json!({
+        "host": host,
+        "broker": api.plane.address(),
+        "bundle": {
+            BUNDLE_FILE: added.bundle_toml,
+            CA_FILE: added.authority_pem,
+            INSTALL_KEY_FILE: *added.install_key,
+        },
+        "key_fingerprint": added.fingerprint,
+        "expires_ms": added.expires.0,
+    }))
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Answer {
+    let rows = api.plane.blocking(|plane| plane.store().hosts()).await?;
+    let hosts: Vec<Value> = rows.iter().map(|row| host_json(&api.plane, row)).collect();
+    ok(json!({ "hosts": hosts }))
+}
+
+fn host_json(plane: &Plane, row: &HostRow) -> Value {
+    let id = HostId::new(&row.name).ok();
+    let state = match row.state {
+        HostState::New => "new",
+        HostState::Enrolled => "enrolled",
+        HostState::Locked => "locked",
+        HostState::Revoked => "revoked",
+    };
+    json!({
+        "name": row.name,
+        "kind": kind_word(row.kind),
+        "state": state,
+        "connected": id.as_ref().is_some_and(|id| plane.is_connected(id)),
+        "generation": row.generation,
+        "created_ms": row.created_ms,
+        "last_seen_ms": id.as_ref().and_then(|id| plane.last_seen(id)).map(|time| time.0),
+    })
+}
+
+pub(super) async fn keys(State(api): State<Api>, Path(host): Path<String>) -> Answer {
+    let host = read_host(&host)?;
+    let named = host.to_string();
+    let looked = move |plane: &Plane| {
+        Ok(match plane.store().host(&named)? {
+            Some(_) => Some(plane.store().host_keys(&named)?),
+            None => None,
+        })
+    };
+    let rows = api
+        .plane
+        .blocking(looked)
+        .await?
+        .ok_or_else(|| unknown(&host))?;
+    let keys: Vec<Value> = rows
+        .iter()
+        .filter_map(|row| {
+            let key = Public::<Host>::from_bytes(&row.public_key).ok()?;
+            Some(json!({
+                "generation": row.generation,
+                "key": key.to_string(),
+                "succession": row.succession.as_deref().map(hex),
+            }))
+        })
+        .collect();
+    ok(json!({ "keys": keys }))
+}
+
+pub(super) async fn unlock(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(host): Path<String>,
+) -> Answer {
+    let host = read_host(&host)?;
+    let named = host.clone();
+    if api
+        .plane
+        .blocking(move |plane| plane.unlock_host(&named, peer))
+        .await?
+    {
+        return ok(json!({ "host": host }));
+    }
+    Err(No::new(
+        StatusCode::CONFLICT,
+        "host_not_locked",
+        format!("host {host} is not locked"),
+    ))
+}
+
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(host): Path<String>,
+) -> Answer {
+    let host = read_host(&host)?;
+    let named = host.clone();
+    if api
+        .plane
+        .blocking(move |plane| plane.revoke_host(&named, peer))
+        .await?
+    {
+        return ok(json!({ "host": host }));
+    }
+    Err(unknown(&host))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDispatcher {
+    key: String,
+    name: String,
+}
+
+pub(super) async fn add_dispatcher(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Answer {
+    let new: NewDispatcher = read(&body)?;
+    let key = read_dispatcher(&new.key)?;
+    if new.name.is_empty()
+        || new.name.len() > DISPATCHER_NAME_BYTES_MAX
+        || new.name.chars().any(char::is_control)
+    {
+        return Err(No::bad(format!(
+            "a dispatcher's name has 1 to {DISPATCHER_NAME_BYTES_MAX} bytes, none of them control characters"
+        )));
+    }
+    let row = DispatcherRow {
+        public_key: *key.as_bytes(),
+        name: new.name.clone(),
+        added_ms: api.plane.now().0,
+        added_by_uid: peer.uid,
+    };
+    let answer = json!({ "key": key.to_string(), "name": new.name, "added_ms": row.added_ms });
+    if api
+        .plane
+        .blocking(move |plane| plane.store().add_dispatcher(&row))
+        .await?
+    {
+        return created(answer);
+    }
+    Err(No::new(
+        StatusCode::CONFLICT,
+        "dispatcher_exists",
+        "a dispatcher with this key or this name is registered: see `outhaul dispatcher list`",
+    ))
+}
+
+pub(super) async fn list_dispatchers(State(api): State<Api>) -> Answer {
+    let rows = api
+        .plane
+        .blocking(|plane| plane.store().dispatchers())
+        .await?;
+    let dispatchers: Vec<Value> = rows
+        .iter()
+        .filter_map(|row| {
+            let key = Public::<Dispatcher>::from_bytes(&row.public_key).ok()?;
+            Some(json!({ "key": key.to_string(), "name": row.name, "added_ms": row.added_ms }))
+        })
+        .collect();
+    ok(json!({ "dispatchers": dispatchers }))
+}
+
+pub(super) async fn remove_dispatcher(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(key): Path<String>,
+) -> Answer {
+    let key = read_dispatcher(&key)?;
+    let remove = move |plane: &Plane| {
+        plane
+            .store()
+            .remove_dispatcher(key.as_bytes(), &peer.actor(), plane.now().0)
+    };
+    if api.plane.blocking(remove).await? {
+        return ok(json!({ "key": key.to_string() }));
+    }
+    Err(No::new(
+        StatusCode::NOT_FOUND,
+        "dispatcher_unknown",
+        "no dispatcher has this key",
+    ))
+}
+
+pub(super) fn read_host(text: &str) -> Result<HostId, No> {
+    HostId::new(text).map_err(|bad| No::bad(format!("host: {bad}")))
+}
+
+fn read_dispatcher(text: &str) -> Result<Public<Dispatcher>, No> {
+    Public::from_str(text)
+        .map_err(|_| No::bad("a dispatcher's key starts with ohd1_ and is copied whole"))
+}
+
+fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, No> {
+    serde_json::from_slice(body)
+        .map_err(|error| No::bad(format!("the request is not what it should be: {error}")))
+}
+
+fn unknown(host: &HostId) -> No {
+    No::new(
+        StatusCode::NOT_FOUND,
+        "host_unknown",
+        format!("no host is called {host}: add it with `outhaul host add {host} --kind docker`"),
+    )
+}

@@ -1,0 +1,189 @@
+//! The journal, as a stream of records: a CBOR sequence (RFC 8742) of arrays of six.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use hyper::body::Frame;
+use protocol::{cbor, id::SandboxId};
+use serde::Deserialize;
+use serde_bytes::Bytes as ByteString;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{
+    Api,
+    answer::{Answer, No},
+    host::read_host,
+    route::query,
+};
+use crate::{
+    core::journal::RecordKind,
+    shell::journal::{Filter, Item, Reader},
+};
+
+/// Media type of a CBOR sequence.
+const CONTENT_TYPE: &str = "application/cbor-seq";
+/// Pieces that wait for a slow client. Past that the journal is not read for it.
+const PIECES_MAX: usize = 2;
+/// Records and bytes of payload in one piece.
+const PIECE_RECORDS: usize = 1_024;
+/// See [`PIECE_RECORDS`].
+const PIECE_BYTES: usize = 256 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    from: u64,
+    host: Option<String>,
+    sandbox: Option<String>,
+    kind: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn stream(
+    State(api): State<Api>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer {
+    let wanted = query(wanted)?;
+    let filter = filter(&wanted)?;
+    let Ok(place) = api.streams.clone().try_acquire_owned() else {
+        return Err(No::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_streams",
+            "too many streams are read at once: end one of them",
+        ));
+    };
+    let reader = api.plane.journal().reader(wanted.from, filter);
+    let (pieces, received) = mpsc::channel(PIECES_MAX);
+    tokio::spawn(read(api, reader, wanted.follow, pieces, place));
+    let mut response = Response::new(Body::new(Pieces { received }));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Ok(response)
+}
+
+fn filter(wanted: &Wanted) -> Result<Filter, No> {
+    if let Some(host) = &wanted.host {
+        read_host(host)?;
+    }
+    if let Some(sandbox) = &wanted.sandbox {
+        SandboxId::new(sandbox).map_err(|bad| No::bad(format!("sandbox: {bad}")))?;
+    }
+    let kind = match wanted.kind.as_deref() {
+        None => None,
+        Some("event") => Some(RecordKind::Event),
+        Some("report") => Some(RecordKind::Report),
+        Some("command") => Some(RecordKind::Command),
+        Some(_) => return Err(No::bad("kind is event, report or command")),
+    };
+    Ok(Filter {
+        host: wanted.host.clone(),
+        sandbox: wanted.sandbox.clone(),
+        kind,
+    })
+}
+
+/// Reads until the end, or for ever; ends when nobody listens any more, or the broker stops.
+async fn read(
+    mut api: Api,
+    mut reader: Reader,
+    follow: bool,
+    pieces: mpsc::Sender<Result<Bytes, Broken>>,
+    place: OwnedSemaphorePermit,
+) {
+    let mut committed = api.plane.journal().committed();
+    loop {
+        let step = api.plane.blocking(move |_| {
+            let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
+            let piece: Vec<u8> = batch.items.iter().flat_map(encode).collect();
+            Ok((reader, Bytes::from(piece), batch.caught_up))
+        });
+        let (back, piece, caught_up) = match step.await {
+            Ok(step) => step,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the journal cannot be read");
+                let _ = pieces.send(Err(Broken)).await;
+                break;
+            }
+        };
+        reader = back;
+        if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
+            break;
+        }
+        if !caught_up {
+            continue;
+        }
+        let next = reader.position();
+        let more = async {
+            follow
+                && committed
+                    .wait_for(|committed| *committed > next)
+                    .await
+                    .is_ok()
+        };
+        let goes_on = tokio::select! {
+            more = more => more,
+            () = pieces.closed() => false,
+            _ = api.stopping.wait_for(|stopping| *stopping) => false,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    drop(place);
+}
+
+fn encode(item: &Item) -> Vec<u8> {
+    match item {
+        Item::Gap { from, .. } => cbor::to_vec(&(from, 0_u64, 0_u8, "", "", ByteString::new(&[]))),
+        Item::Record(record) => {
+            let kind: u8 = match record.kind {
+                RecordKind::Event => 1,
+                RecordKind::Report => 2,
+                RecordKind::Command => 3,
+            };
+            cbor::to_vec(&(
+                record.offset,
+                record.time_ms,
+                kind,
+                &record.host,
+                record.sandbox.as_deref().unwrap_or_default(),
+                ByteString::new(&record.payload),
+            ))
+        }
+    }
+}
+
+/// The journal could not be read on: the client sees its stream break off, and never takes it for the end.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the journal cannot be read")]
+struct Broken;
+
+/// The body: pieces as they are read.
+struct Pieces {
+    received: mpsc::Receiver<Result<Bytes, Broken>>,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.received
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}

@@ -1,0 +1,141 @@
+//! The store: everything the broker must remember besides the journal, in one SQLite file.
+//!
+//! Every method blocks, and what it changed is on disk when it returns (write-ahead log, `synchronous=FULL`): call it
+//! through `spawn_blocking`. Every change of rights writes its row of the audit trail in the same transaction.
+
+mod audit;
+mod column;
+mod command;
+mod dispatcher;
+mod enroll;
+mod host;
+mod sandbox;
+mod schema;
+
+pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
+pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
+pub use dispatcher::DispatcherRow;
+pub use enroll::{AddHost, AddRefusal, Enrolled, NewHost, Redeem, Redeemed};
+pub use host::{HostKeyRow, HostKind, HostRow, Renewed};
+pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
+
+use anyhow::Context as _;
+use column::Uint;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a transaction waits for another process that has the file, such as a backup.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// The store. Cheap to clone; one transaction at a time.
+#[derive(Clone, Debug)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Open the store at `path`, or make one, readable by its owner alone.
+    ///
+    /// # Errors
+    /// The disk refuses, the file is not a database, or a newer program wrote it.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let connection = connect(path).with_context(|| format!("open store {}", path.display()))?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The broker's clock shows `now_ms`: the greatest time that was ever shown, in milliseconds since 1970. It never goes
+    /// back, not even over a restart with a clock that did.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn advance_time(&self, now_ms: u64) -> anyhow::Result<u64> {
+        self.write("advance time", |tx| {
+            let mut advance = tx.prepare_cached(
+                "UPDATE meta SET value = max(value, ?) WHERE name = 'time_ms' RETURNING value",
+            )?;
+            Ok(advance
+                .query_row([Uint(now_ms)], |row| row.get::<_, Uint>(0))?
+                .0)
+        })
+    }
+
+    /// Change something: all of it or nothing, and on disk when this returns.
+    fn write<T>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let run = || -> anyhow::Result<T> {
+            // A panic left no half-made change behind: a transaction that is dropped is rolled back.
+            let mut connection = self
+                .connection
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Immediate: what is read in here stays true until it is committed.
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        };
+        run().context(what)
+    }
+
+    fn read<T>(
+        &self,
+        what: &'static str,
+        look: impl FnOnce(&Connection) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        look(
+            &self
+                .connection
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+        .context(what)
+    }
+}
+
+fn connect(path: &Path) -> anyhow::Result<Connection> {
+    // Made here first, so that there is no moment at which others may read it. Its companions get the same mode.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+        .context("close it to others")?;
+    drop(file);
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
+        let mode: String = row.get(0)?;
+        if mode == "wal" {
+            Ok(())
+        } else {
+            Err(rusqlite::Error::InvalidQuery)
+        }
+    })?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Public bytes for the audit trail.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! End to end: the programs we ship, a real engine, real TLS, a real disk, started as users start them.
+
+mod bad_input;
+mod boundary;
+mod commands;
+mod quickstart;
+mod restart;
+mod stream;
+mod token;

@@ -1,0 +1,129 @@
+//! A dropped connection and a dead process are pauses, not losses.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use tests::{docker, wait, world::World};
+
+/// Counts once a tenth of a second; long enough to see it go on.
+const COUNT: &str =
+    "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo count $i; sleep 0.1; done; exit 5";
+
+/// Follows a run until it has counted to 10, does something to the world, and follows it to its end.
+fn count_through(world: &mut World, disturb: impl FnOnce(&mut World)) {
+    let mut command = world.outhaul(&[
+        "run",
+        "--name",
+        "count",
+        "--content",
+        "full",
+        docker::IMAGE,
+        "--",
+        "sh",
+        "-c",
+        COUNT,
+    ]);
+    let mut run = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        seen.push(lines.next().expect("the run goes on").unwrap());
+    }
+    disturb(world);
+    seen.extend(lines.map(Result::unwrap));
+    let expected: Vec<_> = (1..=100).map(|number| format!("count {number}")).collect();
+    assert!(seen == expected, "every line once, in order: {seen:?}");
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn killing_the_operator_leaves_the_sandbox_running_and_a_new_one_adopts_it() {
+    let mut world = World::connected().unwrap();
+    count_through(&mut world, |world| {
+        let before = docker::containers(&world.host);
+        assert_eq!(before.len(), 1);
+        world.kill_operator();
+        assert_eq!(docker::inspect(&before[0], "{{.State.Running}}"), "true");
+        world.start_operator().unwrap();
+        world.wait_connected();
+        assert_eq!(
+            docker::containers(&world.host),
+            before,
+            "the same container"
+        );
+    });
+    wait::until("the adopted container to be removed", || {
+        docker::containers(&world.host).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn killing_the_broker_loses_no_event() {
+    let mut world = World::connected().unwrap();
+    let mut command = world.outhaul(&[
+        "run",
+        "--detach",
+        "--name",
+        "count",
+        "--content",
+        "full",
+        docker::IMAGE,
+        "--",
+        "sh",
+        "-c",
+        COUNT,
+    ]);
+    assert!(command.status().unwrap().success());
+    wait::until("the first events", || {
+        let logs = world.outhaul_ok(&["logs", "count"]).ok()?;
+        logs.contains("count 10\n").then_some(())
+    });
+    world.kill_broker();
+    world.start_broker().unwrap();
+    let logs = wait::until("the last event", || {
+        let logs = world.outhaul_ok(&["logs", "count"]).ok()?;
+        logs.contains("count 100\n").then_some(logs)
+    });
+    let expected: String = (1..=100)
+        .map(|number| format!("count {number}\n"))
+        .collect();
+    assert!(logs == expected, "every line once, in order: {logs}");
+}
+
+#[test]
+fn a_sandbox_is_stopped_and_its_container_is_gone() {
+    let world = World::connected().unwrap();
+    world
+        .outhaul_ok(&[
+            "run",
+            "--detach",
+            "--name",
+            "long",
+            docker::IMAGE,
+            "--",
+            "sleep",
+            "600",
+        ])
+        .unwrap();
+    wait::until("it to run", || {
+        world
+            .outhaul_ok(&["ps"])
+            .ok()?
+            .contains("running")
+            .then_some(())
+    });
+    world
+        .outhaul_ok(&["stop", "long", "--grace", "1s"])
+        .unwrap();
+    wait::until("its container to be gone", || {
+        docker::containers(&world.host).is_empty().then_some(())
+    });
+    let listed = world.outhaul_ok(&["ps", "-a"]).unwrap();
+    assert!(listed.contains("stopped"), "{listed}");
+}

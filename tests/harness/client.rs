@@ -1,0 +1,194 @@
+//! A plain MQTT 5 client over TLS, blocking, that sends whatever a test tells it to.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use protocol::{
+    key::{Role, Secret},
+    limits::PACKET_BYTES_MAX,
+    mqtt::{Auth, ClientPacket, Connect, ReasonCode, ServerPacket, Version, decode_server, frame},
+    possession,
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+/// How long an answer may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// Whole packets over a byte stream.
+#[derive(Debug)]
+pub struct Packets<S> {
+    stream: S,
+    buffer: Vec<u8>,
+}
+
+impl<S: Read + Write> Packets<S> {
+    /// Packets over `stream`.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.stream
+            .write_all(bytes)
+            .and_then(|()| self.stream.flush())
+            .context("send a packet")
+    }
+
+    /// The bytes of the next packet.
+    ///
+    /// # Errors
+    /// If the connection ends, or nothing comes in time.
+    pub fn receive(&mut self) -> anyhow::Result<Vec<u8>> {
+        loop {
+            if let Some(frame) = frame(&self.buffer, PACKET_BYTES_MAX * 2)
+                .map_err(|error| anyhow::anyhow!("{error}"))?
+            {
+                let rest = self.buffer.split_off(frame.total_bytes());
+                return Ok(std::mem::replace(&mut self.buffer, rest));
+            }
+            let mut part = [0; 4096];
+            let count = self.stream.read(&mut part).context("receive a packet")?;
+            anyhow::ensure!(count > 0, "the connection ended");
+            self.buffer
+                .extend_from_slice(part.get(..count).unwrap_or_default());
+        }
+    }
+}
+
+/// What a broker said, as far as tests ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// CONNACK with its reason.
+    ConnAck(ReasonCode),
+    /// AUTH with its data.
+    Auth(Vec<u8>),
+    /// PUBACK with its reason.
+    PubAck(ReasonCode),
+    /// SUBACK with its reasons.
+    SubAck(Vec<u8>),
+    /// DISCONNECT with its reason.
+    Disconnect(ReasonCode),
+    /// A message.
+    Publish(Vec<u8>),
+    /// PINGRESP.
+    Pong,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    packets: Packets<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Client {
+    /// A TLS connection, nothing said yet.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached, or its certificate does not follow from `ca`.
+    pub fn dial(port: u16, ca: &Path) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca).context("read the CA")? {
+            roots.add(certificate.context("read the CA")?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"mqtt".to_vec()];
+        let tls = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+        let tcp = TcpStream::connect(("127.0.0.1", port)).context("dial the broker")?;
+        tcp.set_read_timeout(Some(ANSWER_WAIT))?;
+        tcp.set_nodelay(true)?;
+        Ok(Self {
+            packets: Packets::new(StreamOwned::new(tls, tcp)),
+        })
+    }
+
+    /// Connects with a token and proves possession of its key; what the broker says to that.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub fn connect<R: Role>(
+        &mut self,
+        client_id: &str,
+        token: &[u8],
+        key: &Secret<R>,
+    ) -> anyhow::Result<Said> {
+        let length = u16::try_from(token.len())?;
+        let data = [&length.to_be_bytes(), token].concat();
+        let mut connect = Connect::new(client_id, 30);
+        connect.auth_method = Some("ace");
+        connect.auth_data = Some(&data);
+        self.send(&ClientPacket::Connect(connect))?;
+        match self.receive()? {
+            Said::Auth(challenge) => {
+                let challenge = challenge
+                    .as_slice()
+                    .try_into()
+                    .context("read the challenge")?;
+                let proof = possession::prove(key, &challenge, &[7; 8]);
+                self.send(&ClientPacket::Auth(Auth::new(
+                    ReasonCode::CONTINUE_AUTHENTICATION,
+                    "ace",
+                    Some(&proof),
+                )))?;
+                self.receive()
+            }
+            said => Ok(said),
+        }
+    }
+
+    /// Sends a packet.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn send(&mut self, packet: &ClientPacket<'_>) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        packet
+            .encode(Version::V5, &mut bytes)
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        self.packets.send(&bytes)
+    }
+
+    /// What the broker says next.
+    ///
+    /// # Errors
+    /// If the connection ends, or nothing comes in time.
+    pub fn receive(&mut self) -> anyhow::Result<Said> {
+        let bytes = self.packets.receive()?;
+        let frame = frame(&bytes, bytes.len())
+            .ok()
+            .flatten()
+            .context("read a packet")?;
+        let packet =
+            decode_server(&frame, Version::V5).map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(match packet {
+            ServerPacket::ConnAck(connack) => Said::ConnAck(connack.reason),
+            ServerPacket::Auth(auth) => Said::Auth(auth.data.unwrap_or_default().to_vec()),
+            ServerPacket::Ack(ack) => Said::PubAck(ack.reason),
+            ServerPacket::SubAck(suback) => {
+                Said::SubAck(suback.reasons.iter().map(ReasonCode::value).collect())
+            }
+            ServerPacket::Disconnect(disconnect) => Said::Disconnect(disconnect.reason),
+            ServerPacket::Publish(publish) => Said::Publish(publish.payload.to_vec()),
+            ServerPacket::PingResp => Said::Pong,
+        })
+    }
+}

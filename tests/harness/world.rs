@@ -1,0 +1,367 @@
+//! A broker, a host and its operator, as processes, in a directory of their own. Gone when dropped, with every container.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use anyhow::Context as _;
+use protocol::{
+    id::HostId,
+    key::{Dispatcher, Host, Public, Secret},
+};
+use tempfile::TempDir;
+
+use crate::{docker, local, programs::Programs, wait};
+
+/// A world. Every field that tests look into is a path or a name.
+#[derive(Debug)]
+pub struct World {
+    /// Holds everything.
+    pub dir: TempDir,
+    /// The host's name, different in each world.
+    pub host: String,
+    /// The broker's port on the loopback address.
+    pub port: u16,
+    broker: Option<Child>,
+    operator: Option<Child>,
+    egress: Option<Child>,
+}
+
+impl World {
+    /// A broker that is ready, nothing else.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn with_broker() -> anyhow::Result<Self> {
+        // Not below a world-unreadable directory: sandboxes run as another user.
+        let dir = tempfile::Builder::new()
+            .prefix("outhaul-e2e-")
+            .tempdir_in("/var/tmp")?;
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("{error}"))?;
+        set_mode(dir.path(), 0o711)?;
+        fs::create_dir_all(dir.path().join("log"))?;
+        let mut world = Self {
+            dir,
+            host: format!("e2e-{}", protocol::id::hex(&random)),
+            port: free_port()?,
+            broker: None,
+            operator: None,
+            egress: None,
+        };
+        world.start_broker()?;
+        Ok(world)
+    }
+
+    /// A broker, a host that was added with its bundle, a policy, an operator and its egress process, connected.
+    ///
+    /// # Errors
+    /// If any of it does not start.
+    pub fn connected() -> anyhow::Result<Self> {
+        docker::ensure_image()?;
+        let mut world = Self::with_broker()?;
+        world.add_host()?;
+        world.write_policy("")?;
+        world.start_egress()?;
+        world.start_operator()?;
+        world.wait_connected();
+        Ok(world)
+    }
+
+    /// A path inside the world.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The directory that the policy lists as source `tools`: it holds the test programs.
+    #[must_use]
+    pub fn tools() -> &'static Path {
+        &Programs::get().dir
+    }
+
+    /// Starts the broker and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it ends instead.
+    pub fn start_broker(&mut self) -> anyhow::Result<()> {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let address = format!("localhost:{}", self.port);
+        let data = self.path("broker");
+        let data = data.to_string_lossy();
+        let arguments = [
+            "serve",
+            "--data-dir",
+            &data,
+            "--listen",
+            &listen,
+            "--public-address",
+            &address,
+        ];
+        let mut child = self.spawn("outhaul", "broker", &arguments)?;
+        let socket = self.socket();
+        let ready = wait::until("the broker to be ready", || match child.try_wait() {
+            Ok(None) => local::get(&socket, "/readyz").is_ok().then_some(true),
+            _ => Some(false),
+        });
+        self.broker = Some(child);
+        anyhow::ensure!(ready, "the broker ended: {}", self.log("broker"));
+        Ok(())
+    }
+
+    /// Makes a dispatcher key and adds the host.
+    ///
+    /// # Errors
+    /// If the command line refuses.
+    pub fn add_host(&self) -> anyhow::Result<()> {
+        self.outhaul_ok(&["dispatcher", "init"])?;
+        let bundle = self.path("bundle");
+        self.outhaul_ok(&[
+            "host",
+            "add",
+            &self.host,
+            "--kind",
+            "docker",
+            "--out",
+            &bundle.to_string_lossy(),
+        ])?;
+        Ok(())
+    }
+
+    /// Writes the policy: the image of the tests, the test programs as a source, all content; and more of the caller's.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_policy(&self, more: &str) -> anyhow::Result<()> {
+        let tools = Self::tools().display();
+        let text = format!(
+            "images = [\"{}\"]\ncontent = \"full\"\n{more}\n[sources]\ntools = \"{tools}\"\n",
+            docker::IMAGE
+        );
+        fs::write(self.path("policy.toml"), text).context("write the policy")
+    }
+
+    /// Starts the operator. It may take a while to connect: see [`World::wait_connected`].
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_operator(&mut self) -> anyhow::Result<()> {
+        let flags = self.agent_flags();
+        let policy = self.path("policy.toml").to_string_lossy().into_owned();
+        let mut arguments = vec!["run"];
+        arguments.extend(flags.iter().map(String::as_str));
+        arguments.extend(["--policy", &policy]);
+        self.operator = Some(self.spawn("outhaul-agent", "operator", &arguments)?);
+        Ok(())
+    }
+
+    /// Starts the egress process.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_egress(&mut self) -> anyhow::Result<()> {
+        let flags = self.agent_flags();
+        let mut arguments = vec!["egress"];
+        arguments.extend(flags.iter().map(String::as_str));
+        self.egress = Some(self.spawn("outhaul-agent", "egress", &arguments)?);
+        Ok(())
+    }
+
+    /// The flags that operator and egress share.
+    #[must_use]
+    pub fn agent_flags(&self) -> Vec<String> {
+        let flag = |name: &str, path: &str| {
+            [
+                name.to_owned(),
+                self.path(path).to_string_lossy().into_owned(),
+            ]
+        };
+        [
+            flag("--bundle", "bundle"),
+            flag("--state-dir", "operator"),
+            flag("--run-dir", "run"),
+        ]
+        .concat()
+    }
+
+    /// Waits until the broker shows the host as connected.
+    pub fn wait_connected(&self) {
+        wait::until("the operator to connect", || {
+            self.is_connected().then_some(())
+        });
+    }
+
+    /// Whether the broker shows the host as connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let hosts = local::get_json(&self.socket(), "/v1/hosts").unwrap_or_default();
+        let hosts = hosts
+            .get("hosts")
+            .and_then(|hosts| hosts.as_array())
+            .cloned()
+            .unwrap_or_default();
+        hosts.iter().any(|host| {
+            host.get("name")
+                .is_some_and(|name| name == self.host.as_str())
+                && host
+                    .get("connected")
+                    .is_some_and(|connected| connected == true)
+        })
+    }
+
+    /// Ends the operator at once, as a crash would.
+    pub fn kill_operator(&mut self) {
+        end(&mut self.operator);
+    }
+
+    /// Ends the broker at once, as a crash would.
+    pub fn kill_broker(&mut self) {
+        end(&mut self.broker);
+    }
+
+    /// The process ids of operator and egress.
+    #[must_use]
+    pub fn host_side_pids(&self) -> Vec<u32> {
+        [&self.operator, &self.egress]
+            .into_iter()
+            .flatten()
+            .map(Child::id)
+            .collect()
+    }
+
+    /// The broker's local socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path("broker/outhaul.sock")
+    }
+
+    /// The command line, ready to run.
+    #[must_use]
+    pub fn outhaul(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Programs::get().path("outhaul"));
+        command
+            .args(arguments)
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("OUTHAUL_SOCKET", self.socket())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command line to its end.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn outhaul_output(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.outhaul(arguments).output().context("run outhaul")
+    }
+
+    /// Runs the command line, which must succeed, and gives what it prints.
+    ///
+    /// # Errors
+    /// If it fails; with what it said.
+    pub fn outhaul_ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.outhaul_output(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(
+            output.status.success(),
+            "outhaul {}: {said}\n{}",
+            arguments.join(" "),
+            self.log("operator")
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The user's dispatcher key.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn dispatcher_key(&self) -> anyhow::Result<Secret<Dispatcher>> {
+        let text = fs::read_to_string(self.path("config/outhaul/dispatcher.key"))
+            .context("read the dispatcher key")?;
+        Secret::from_file_text(&text).context("read the dispatcher key")
+    }
+
+    /// The host's current public key, as the broker has it on record.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn host_key(&self) -> anyhow::Result<Public<Host>> {
+        let keys = local::get_json(&self.socket(), &format!("/v1/hosts/{}/keys", self.host))?;
+        let keys = keys
+            .get("keys")
+            .and_then(|keys| keys.as_array())
+            .context("no keys")?;
+        let newest = keys
+            .iter()
+            .max_by_key(|key| key.get("generation").and_then(serde_json::Value::as_u64));
+        let text = newest
+            .and_then(|key| key.get("key"))
+            .and_then(|key| key.as_str())
+            .context("no key")?;
+        text.parse().context("read the host's key")
+    }
+
+    /// The host's id.
+    ///
+    /// # Panics
+    /// Never: its name is one.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "made above from hexadecimal digits")]
+    pub fn host_id(&self) -> HostId {
+        HostId::new(&self.host).expect("a host id")
+    }
+
+    /// The log of one of the processes.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path("log").join(name)).unwrap_or_default()
+    }
+
+    fn spawn(&self, program: &str, log: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log").join(log))?;
+        Command::new(Programs::get().path(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("start {program}"))
+    }
+}
+
+impl Drop for World {
+    #[expect(clippy::print_stderr, reason = "a failed test is read with its logs")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["broker", "operator", "egress"] {
+                eprintln!("--- {name} ---\n{}", self.log(name));
+            }
+        }
+        end(&mut self.operator);
+        docker::remove_containers(&self.host);
+        end(&mut self.egress);
+        end(&mut self.broker);
+    }
+}
+
+fn end(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn set_mode(path: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).context("set a mode")
+}

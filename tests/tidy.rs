@@ -1,0 +1,310 @@
+//! Architecture invariants that a compiler does not hold: read from the source, as text.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Past this a file names its reason in its module documentation, in a sentence that starts with "Long because".
+const FILE_LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A source file: its path from the root, its text, and the same without its tests.
+struct Source {
+    path: String,
+    text: String,
+    code: String,
+}
+
+/// Every Rust file below these folders.
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut pending: Vec<_> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut found = Vec::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod tests")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let path = path
+                .strip_prefix(root())
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            found.push(Source { path, text, code });
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(!found.is_empty(), "no sources below {folders:?}");
+    found
+}
+
+fn all() -> Vec<Source> {
+    sources(&[
+        "protocol/src",
+        "agent/src",
+        "broker/src",
+        "tests",
+        "benches",
+    ])
+}
+
+/// Whether a file holds tests only.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
+/// Code lines that contain one of `words`, as `path:line: text`, comments left out.
+fn lines_with(sources: &[Source], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources {
+        for (index, line) in source.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{}:{}: {}", source.path, index + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(found: &[String], rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn core_and_protocol_touch_nothing() {
+    let pure: Vec<_> = sources(&["protocol/src", "agent/src/core", "broker/src/core"])
+        .into_iter()
+        .filter(|source| !is_test(&source.path))
+        .collect();
+    let words = [
+        "async ",
+        ".await",
+        "tokio::",
+        "smol::",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::thread",
+        "std::process",
+        "std::os::unix::net",
+        "Instant::now",
+        "SystemTime::now",
+        "getrandom",
+        "rustix::",
+        "hyper::",
+        "rusqlite",
+    ];
+    assert_none(
+        &lines_with(&pure, &words),
+        "core and protocol are plain functions of values",
+    );
+}
+
+#[test]
+fn core_does_not_know_shell() {
+    let core = sources(&["agent/src/core", "broker/src/core"]);
+    assert_none(
+        &lines_with(&core, &["shell::", "drive::"]),
+        "core never calls shell",
+    );
+}
+
+#[test]
+fn agent_and_broker_do_not_know_each_other_nor_protocol_them() {
+    let agent = sources(&["agent/src"]);
+    assert_none(
+        &lines_with(&agent, &["broker::"]),
+        "agent never depends on broker",
+    );
+    let broker = sources(&["broker/src"]);
+    assert_none(
+        &lines_with(&broker, &["agent::"]),
+        "broker never depends on agent",
+    );
+    let protocol = sources(&["protocol/src"]);
+    assert_none(
+        &lines_with(&protocol, &["agent::", "broker::"]),
+        "protocol depends on neither",
+    );
+}
+
+#[test]
+fn each_engine_is_named_in_one_place() {
+    let named = |folder: &str, words: &[&str], allowed: &[&str]| {
+        let mut found = lines_with(&sources(&[folder]), words);
+        found.retain(|line| !allowed.iter().any(|path| line.starts_with(path)));
+        assert_none(&found, &format!("{words:?} belong to {allowed:?}"));
+    };
+    named("broker/src", &["rumqttd::"], &["broker/src/shell/router"]);
+    named("agent/src", &["rumqttc::"], &["agent/src/shell/mqtt"]);
+    named(
+        "agent/src",
+        &["async_compat::", "::tokio::"],
+        &["agent/src/shell/tokio.rs"],
+    );
+    named(
+        "agent/src",
+        &["bollard::Docker"],
+        &["agent/src/shell/docker"],
+    );
+    named("broker/src", &["rusqlite::"], &["broker/src/shell/store"]);
+}
+
+#[test]
+fn topics_are_built_in_one_file() {
+    let mut found = lines_with(&all(), &["\"v1/"]);
+    found.retain(|line| !line.starts_with("protocol/src/topic.rs") && !line.starts_with("tests/"));
+    assert_none(&found, "topics come from protocol::topic");
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_holds_one_idea() {
+    for source in all() {
+        assert!(
+            source.text.starts_with("//!"),
+            "{} has no module documentation",
+            source.path
+        );
+        let lines = source.text.lines().count();
+        let reason = source.text.contains("//! Long because");
+        assert!(
+            lines <= FILE_LINES_MAX || reason,
+            "{} has {lines} lines and names no reason",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    let words = [
+        "TODO",
+        "FIXME",
+        "XXX",
+        "#[ignore",
+        "dbg!",
+        "todo!",
+        "unimplemented!",
+    ];
+    let mut found = Vec::new();
+    for source in all() {
+        if source.path == "tests/tidy.rs" {
+            continue;
+        }
+        found.extend(
+            words
+                .iter()
+                .filter(|word| source.text.contains(**word))
+                .map(|word| format!("{}: {word}", source.path)),
+        );
+    }
+    assert_none(&found, "a marker is not a plan");
+}
+
+#[test]
+fn tests_wait_on_conditions_not_on_time() {
+    let mut found = Vec::new();
+    for source in all() {
+        if source.path != "tests/tidy.rs"
+            && !source.path.starts_with("tests/harness/")
+            && source.text.contains("thread::sleep")
+        {
+            found.push(source.path);
+        }
+    }
+    assert_none(
+        &found,
+        "wait on a condition with a deadline (tests/harness)",
+    );
+}
+
+#[test]
+fn bad_names_are_not_used() {
+    let bad = [
+        "utils.rs",
+        "util.rs",
+        "common.rs",
+        "helpers.rs",
+        "helper.rs",
+        "manager.rs",
+        "handler.rs",
+        "types.rs",
+        "error.rs",
+        "mod.rs",
+    ];
+    let found: Vec<_> = all()
+        .into_iter()
+        .map(|source| source.path)
+        .filter(|path| bad.iter().any(|name| path.ends_with(&format!("/{name}"))))
+        .collect();
+    assert_none(&found, "a file is named for its one idea");
+}
+
+#[test]
+fn the_texts_of_the_root_stay_short_and_the_map_is_true() {
+    for (name, lines_max) in [
+        ("README.md", 150),
+        ("ARCHITECTURE.md", 250),
+        ("CONTRIBUTING.md", 120),
+    ] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        assert!(
+            text.lines().count() <= lines_max,
+            "{name} is longer than {lines_max} lines"
+        );
+    }
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for folder in [
+        "protocol/src",
+        "agent/src",
+        "agent/src/core",
+        "agent/src/shell",
+        "broker/src",
+        "broker/src/core",
+        "broker/src/shell",
+    ] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            assert!(
+                !is_source || map.contains(&name),
+                "ARCHITECTURE.md's map leaves out {folder}/{name}.rs"
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_in_the_project_names_this_machine() {
+    let mut found = Vec::new();
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "deploy/quickstart.sh",
+        "tests/run.sh",
+    ] {
+        let text =
+            fs::read_to_string(root().join(name)).unwrap_or_else(|_| panic!("{name} is missing"));
+        if text.contains("/work/") || text.contains("/root/") {
+            found.push(name.to_owned());
+        }
+    }
+    assert_none(&found, "a path of one machine helps nobody on another");
+}
