@@ -157,7 +157,11 @@ impl TryFrom<RawConfig> for Config {
     type Error = anyhow::Error;
 
     fn try_from(raw: RawConfig) -> anyhow::Result<Self> {
-        let state_dir = absolute(raw.state_dir.as_deref().unwrap_or_else(|| Path::new(STATE_DIR)))?;
+        let state_dir = absolute(
+            raw.state_dir
+                .as_deref()
+                .unwrap_or_else(|| Path::new(STATE_DIR)),
+        )?;
         let run_dir = match raw.run_dir {
             Some(run_dir) => absolute(&run_dir)?,
             None => state_dir.join("run"),

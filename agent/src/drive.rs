@@ -203,6 +203,10 @@ struct Drive {
     /// Asks the engine's watch to look now.
     look: Sender<()>,
     status_at: Instant,
+    /// Something changed that the next status shall say at once.
+    status_owed: bool,
+    /// What the last status said of the engine.
+    said_engine: bool,
     retry_at: Option<Instant>,
     /// A number for this start of the operator.
     start: [u8; 8],
@@ -242,6 +246,8 @@ impl Drive {
             said: Said::default(),
             look,
             status_at: now.mono,
+            status_owed: false,
+            said_engine: false,
             retry_at: None,
             start: random()?,
             ignored: 0,
@@ -438,7 +444,9 @@ impl Drive {
             Mail::Listed(found) => {
                 let seen: Vec<Seen> = found.iter().map(engine::seen).collect();
                 self.reconcile(&seen);
+                self.status_owed |= !self.said_engine;
             }
+            Mail::EngineSilent => self.status_owed = true,
             Mail::Gone(sandbox) => self.on_gone(&sandbox),
             Mail::Fatal(error) => return Err(error),
         }
@@ -455,9 +463,7 @@ impl Drive {
         if now.mono >= self.status_at {
             self.status_at = now.mono + STATUS_EVERY;
             self.forget_commands(now.unix);
-            if self.host.is_online() {
-                self.report_status();
-            }
+            self.status_owed = true;
         }
         self.pump();
     }

@@ -101,7 +101,7 @@ fn id(number: u16) -> NonZeroU16 {
 fn a_sandbox_may_publish_to_its_own_topic_and_nowhere_else() {
     let credentials = Credentials::new();
     let mut client = credentials.connected();
-    let mut publish = |client: &mut Client, topic: &str, number: u16, payload: &[u8]| {
+    let publish = |client: &mut Client, topic: &str, number: u16, payload: &[u8]| {
         client
             .send(&ClientPacket::Publish(Publish::new(
                 topic,

@@ -96,8 +96,7 @@ pub fn records(socket: &Path, host: &str) -> anyhow::Result<Vec<Record>> {
         &format!("/v1/records?from=0&host={host}&follow=false"),
     )?;
     let mut records = Vec::new();
-    let mut stream = serde_cbor::Deserializer::from_slice(&body).into_iter();
-    while let Some(record) = stream.next() {
+    for record in serde_cbor::Deserializer::from_slice(&body).into_iter() {
         records.push(record.context("read a record")?);
     }
     Ok(records)

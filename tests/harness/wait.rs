@@ -11,7 +11,6 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// If it does not within [`DEADLINE`]; `what` says what was waited for.
 #[expect(
     clippy::disallowed_methods,
-    clippy::panic,
     reason = "the one place in the tests that reads the clock and sleeps"
 )]
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {

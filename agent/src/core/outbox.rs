@@ -5,7 +5,7 @@
 //! report may arrive twice, and never not at all; its number tells the broker which it has seen.
 //!
 //! Nothing that is numbered is ever dropped for want of room, so that the numbers have no holes. What gives way does so before it
-//! gets a number: first the status (one at a time is worth sending, and none when much waits), then forwarded batches, which
+//! gets a number: first the status (only the newest is worth sending, and none when much waits), then forwarded batches, which
 //! wait in their spool. Outcomes of commands always find room: when the outbox is full, no new command is accepted.
 
 use std::collections::BTreeMap;
@@ -20,8 +20,8 @@ pub const REPORTS_MAX: usize = 1024;
 /// Forwarded batches in the outbox at once. Each may be 49 KiB and lies in its spool anyway until there is room here.
 pub const FORWARDED_MAX: usize = 8;
 
-/// Statuses in the outbox at once: the next one says it better.
-pub const STATUSES_MAX: usize = 1;
+/// Statuses in the outbox at once: the parts of one, for a host that runs as many sandboxes as a policy may allow.
+pub const STATUSES_MAX: usize = 4;
 
 /// What a report is, as far as room for it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,9 @@ impl Outbox {
         self.entries.contains_key(&number)
     }
 
-    fn count(&self, class: Class) -> usize {
+    /// How many reports of a class are owed.
+    #[must_use]
+    pub fn count(&self, class: Class) -> usize {
         self.entries
             .values()
             .filter(|entry| entry.class == class)
@@ -253,7 +255,9 @@ mod tests {
     #[test]
     fn outcomes_always_find_room_and_everything_else_gives_way() {
         let mut outbox = Outbox::new([], 0);
-        assert!(add(&mut outbox, Class::Status).is_ok());
+        for _ in 0..STATUSES_MAX {
+            assert!(add(&mut outbox, Class::Status).is_ok());
+        }
         assert_eq!(add(&mut outbox, Class::Status), Err(Full));
         for _ in 0..FORWARDED_MAX {
             assert!(add(&mut outbox, Class::Forwarded).is_ok());
@@ -271,10 +275,12 @@ mod tests {
     #[test]
     fn the_numbers_of_what_is_sent_have_no_holes() {
         let mut outbox = Outbox::new([], 0);
-        for class in [Class::Status, Class::Status, Class::Outcome, Class::Status] {
+        for class in [Class::Status, Class::Forwarded, Class::Outcome].repeat(20) {
             let _ = add(&mut outbox, class);
         }
-        assert_eq!(send_all(&mut outbox), [0, 1]);
+        let sent = send_all(&mut outbox);
+        assert_eq!(sent.len(), STATUSES_MAX + FORWARDED_MAX + 20);
+        assert!(sent.iter().copied().eq(0..sent.len() as u64));
     }
 
     #[test]

@@ -21,12 +21,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks at the engine for ever: at once, whenever `look` says so, and every minute. Each list goes to the loop.
 pub(super) async fn watch(site: Arc<Site>, look: Receiver<()>) {
     let (mut pace, mut said) = (Pace::default(), Said::default());
+    let mut was_heard = false;
     loop {
         let wait = match observe(&site).await {
             Ok(found) => {
                 pace.reset();
                 said.clear();
                 site.set_engine_answers(true);
+                was_heard = true;
                 if site.mail.send(Mail::Listed(found)).await.is_err() {
                     return;
                 }
@@ -34,6 +36,10 @@ pub(super) async fn watch(site: Arc<Site>, look: Receiver<()>) {
             }
             Err(error) => {
                 site.set_engine_answers(false);
+                if was_heard && site.mail.send(Mail::EngineSilent).await.is_err() {
+                    return;
+                }
+                was_heard = false;
                 said.warn(
                     "the engine does not answer, no sandbox can be started",
                     error.to_string(),

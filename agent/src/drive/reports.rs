@@ -132,6 +132,10 @@ impl Drive {
         if !self.host.is_online() {
             return;
         }
+        if self.status_owed && self.outbox.count(Class::Status) == 0 {
+            self.status_owed = false;
+            self.report_status();
+        }
         let now = self.site.time.now().mono;
         let topic = Topic::Reports(self.site.host.clone()).to_string();
         while let Some(number) = self.outbox.poll_send(now) {
@@ -194,11 +198,12 @@ impl Drive {
     }
 
     /// Says that the host is alive, and what it knows.
-    pub(super) fn report_status(&mut self) {
+    fn report_status(&mut self) {
         let engine = self
             .site
             .engine_answers
             .load(std::sync::atomic::Ordering::Relaxed);
+        self.said_engine = engine;
         let sightings: Vec<Sighting> = self
             .site
             .records()

@@ -49,6 +49,8 @@ pub(super) enum Mail {
     },
     /// The containers of this host.
     Listed(Vec<Observed>),
+    /// The engine does not answer any more.
+    EngineSilent,
     /// A sandbox is gone; its record is, too.
     Gone(SandboxId),
     /// The program cannot go on.

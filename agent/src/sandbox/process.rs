@@ -18,7 +18,7 @@ use protocol::event::Kind;
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::{Errno, FdFlags, fcntl_setfd},
-    process::{Pid, Signal, WaitOptions, kill_process_group, waitpid},
+    process::{Pid, Signal, WaitOptions, kill_process_group, wait},
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -109,7 +109,7 @@ impl Process {
     #[must_use]
     pub fn reap(&self) -> Option<u8> {
         let mut code = None;
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if Some(pid) == self.pid {
                 let exited = status
                     .exit_status()
@@ -213,7 +213,14 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     use super::*;
+
+    const TEN_SECONDS: Timespec = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
 
     #[test]
     fn a_stopped_or_dead_first_process_is_not_healthy() {
@@ -222,6 +229,26 @@ mod tests {
         assert!(
             !is_at_work("1 (outhaul-sandbox) T 0") && !is_at_work("1 (x) Z 0") && !is_at_work("")
         );
+    }
+
+    #[test]
+    fn the_commands_exit_code_is_seen_though_it_has_a_group_of_its_own() {
+        let signals = Signals::listen().unwrap();
+        for (script, code) in [("exit 3", 3), ("kill -KILL $$", 128 + 9)] {
+            let process = Process::start(&["sh", "-c", script].map(str::to_owned)).unwrap();
+            let seen = loop {
+                let mut descriptors = [PollFd::new(signals.woken(), PollFlags::IN)];
+                match poll(&mut descriptors, Some(&TEN_SECONDS)) {
+                    Ok(1) | Err(rustix::io::Errno::INTR) => {}
+                    other => panic!("no wake: {other:?}"),
+                }
+                assert!(signals.take().is_empty());
+                if let Some(code) = process.reap() {
+                    break code;
+                }
+            };
+            assert_eq!(seen, code, "{script}");
+        }
     }
 
     #[test]

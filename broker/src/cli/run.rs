@@ -101,6 +101,11 @@ fn content(text: &str) -> Result<Content, &'static str> {
 impl RunArgs {
     fn launch(&self) -> anyhow::Result<Launch> {
         let (image, arguments) = self.image.split_first().context("which image?")?;
+        // `run IMAGE -- COMMAND` is what people type for `run IMAGE COMMAND`.
+        let arguments = match arguments {
+            [dashes, rest @ ..] if dashes == "--" => rest,
+            all => all,
+        };
         let sandbox = match &self.name {
             Some(name) => name.clone(),
             None => order::name(image, order::random()?)?,

@@ -121,8 +121,10 @@ impl Arrival {
             gate,
             http,
         } = self;
-        // A client speaks first. Whoever says nothing takes no room that others wait for.
-        if !matches!(timeout(STRANGER_WAIT, stream.readable()).await, Ok(Ok(()))) {
+        // A client speaks first. Whoever says nothing takes no room that others wait for. Not `readable`: it may return with nothing
+        // to read, and on a fresh socket it does.
+        let first = timeout(STRANGER_WAIT, stream.peek(&mut [0])).await;
+        if !matches!(first, Ok(Ok(1..))) {
             return gate.metrics.tls_failed.add();
         }
         let asked = clock::mono();

@@ -49,7 +49,8 @@ pub struct Observed {
     pub phase: Phase,
     /// Its exit code, once it has ended.
     pub exit_code: Option<u64>,
-    /// Whether it used more memory than its limit.
+    /// Whether the engine saw it use more memory than its limit. It misses some (about one in six on control groups v1, when
+    /// several run out at once), so `false` beside the exit code 137 proves nothing.
     pub oom: bool,
     /// When it started, by the engine's clock.
     pub started: Option<UnixMillis>,

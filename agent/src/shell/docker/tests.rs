@@ -6,6 +6,9 @@ use self::bench::with_bench;
 use super::*;
 use crate::core::launch::{differences, observed::Phase};
 
+/// How often a sandbox may run out of memory unnoticed by the engine, which was seen about once in six times.
+const OOM_TRIES_MAX: u32 = 10;
+
 #[test]
 fn a_sandbox_is_made_as_asked_and_its_end_is_seen() {
     with_bench(|bench| async move {
@@ -78,15 +81,22 @@ fn a_sandbox_can_be_stopped_killed_or_run_out_of_memory() {
             .unwrap();
         bench.engine.kill(&polite.container).await.unwrap();
         bench.engine.remove(&polite.container).await.unwrap();
-        let greedy = bench.run(&["eat"]).await.unwrap();
-        let exit = bench.engine.wait(&greedy.container).await.unwrap();
-        assert_eq!(
-            exit,
-            Exit {
-                code: 137,
-                oom: true
+        // The engine misses some, above all when several sandboxes run out at once: once is enough here.
+        let mut is_seen = false;
+        for _ in 0..OOM_TRIES_MAX {
+            let greedy = bench.run(&["eat"]).await.unwrap();
+            let exit = bench.engine.wait(&greedy.container).await.unwrap();
+            assert_eq!(
+                exit.code, 137,
+                "the limit holds, whether the engine says so or not"
+            );
+            bench.engine.remove(&greedy.container).await.unwrap();
+            is_seen = exit.oom;
+            if is_seen {
+                break;
             }
-        );
+        }
+        assert!(is_seen);
     });
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 
-use protocol::mqtt::Version;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -147,16 +146,13 @@ async fn clients_that_say_nothing_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_a_client_over_tls() {
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let port = Port::open().await;
     let mut stream = port.dial(&["mqtt"]).await.unwrap();
     let mut bytes = Vec::new();
     protocol::mqtt::Connect::new("edge-1", 30)
         .encode(&mut bytes)
         .unwrap();
-    debug_assert!(
-        protocol::mqtt::frame(&bytes, 4096).unwrap().is_some() && Version::V5.level() == 5
-    );
     bytes.resize(30_000, 0xAA);
     stream.write_all(&bytes).await.unwrap();
     let mut client = Client::new(stream);
