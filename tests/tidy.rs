@@ -1,5 +1,8 @@
 //! Architecture invariants that a compiler does not hold: read from the source, as text.
-#![expect(clippy::unwrap_used, reason = "in a test a failed step is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a failed step is a failed test"
+)]
 
 use std::{
     fs,

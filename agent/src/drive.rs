@@ -245,7 +245,7 @@ impl Drive {
             unstored: VecDeque::new(),
             said: Said::default(),
             look,
-            status_at: now.mono,
+            status_at: now.mono + STATUS_EVERY,
             status_owed: false,
             said_engine: false,
             retry_at: None,
@@ -406,7 +406,7 @@ impl Drive {
                 self.outbox.link_lost();
                 // What changed while nobody listened is looked at, and the host says so.
                 let _ = self.look.try_send(());
-                self.status_at = self.site.time.now().mono;
+                self.status_owed = true;
             }
             LinkEvent::Message { payload, ack, .. } => {
                 if self.on_command(&payload)

@@ -166,7 +166,7 @@ fn a_missing_image_and_an_unreadable_source_are_refused_with_their_reason() {
         &world
             .outhaul_output(&["run", "not-here:1", "--", "true"])
             .unwrap(),
-        &["image_not_found", "not-here:1"],
+        &["image_not_found", "not-here"],
     );
     let output = world
         .outhaul_output(&["run", "--source", "locked", docker::IMAGE, "--", "true"])

@@ -1,5 +1,8 @@
 //! End to end: the programs we ship, a real engine, real TLS, a real disk, started as users start them.
-#![expect(clippy::unwrap_used, reason = "in a test a failed step is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a failed step is a failed test"
+)]
 
 mod bad_input;
 mod boundary;

@@ -104,7 +104,7 @@ impl World {
         let mut child = self.spawn("outhaul", "broker", &arguments)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
-            Ok(None) => local::get(&socket, "/readyz").is_ok().then_some(true),
+            Ok(None) => local::get(&socket, "/v1/status").is_ok().then_some(true),
             _ => Some(false),
         });
         self.broker = Some(child);

@@ -4,7 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fs,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -27,6 +30,7 @@ const SANDBOXES_MAX: usize = 1024;
 
 /// Makes sure that there is one egress process for a run directory.
 pub(super) fn lock(run_dir: &Path) -> anyhow::Result<OwnedFd> {
+    make(run_dir)?;
     let path = run_dir.join("egress.lock");
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = open(&path, flags, Mode::from_raw_mode(0o600)).with_context(|| {
@@ -42,6 +46,22 @@ pub(super) fn lock(run_dir: &Path) -> anyhow::Result<OwnedFd> {
         )
     })?;
     Ok(file)
+}
+
+/// Makes the run directory if the operator has not yet: whichever of us starts first does. Others may pass through it, not list it.
+fn make(run_dir: &Path) -> anyhow::Result<()> {
+    let private_then_passable = [(run_dir.parent(), 0o700), (Some(run_dir), 0o711)];
+    for (dir, mode) in private_then_passable {
+        let Some(dir) = dir.filter(|dir| !dir.exists()) else {
+            continue;
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(dir)
+            .with_context(|| format!("make {}", dir.display()))?;
+    }
+    Ok(())
 }
 
 /// The sockets that are open.

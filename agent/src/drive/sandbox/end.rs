@@ -73,8 +73,13 @@ pub(super) async fn tell(site: &Site, record: &mut SandboxRecord, end: &End) {
     // Before the end is told, so that who follows the sandbox has all of it when it ends.
     forward(site, record).await;
     let sandbox = record.sandbox.clone();
-    let reason = end.reason.map_or("", Reason::word);
-    tracing::info!(%sandbox, exit_code = end.exit_code, reason, "sandbox ended: {}", end.detail);
+    let reason = end.reason.map(Reason::word);
+    let why = reason.map(|_| end.detail.as_str());
+    if end.refused {
+        tracing::info!(%sandbox, reason, why, "launch refused");
+    } else {
+        tracing::info!(%sandbox, exit_code = end.exit_code, reason, why, "sandbox ended");
+    }
     let news = match end.reason {
         Some(reason) if end.refused && record.running.is_none() => News::Refused(Refused {
             command: record.command,

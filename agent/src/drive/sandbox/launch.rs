@@ -9,13 +9,15 @@ use protocol::report::{Launched, News, Reason};
 use smol::Timer;
 use smol::channel::Receiver;
 
+use super::end::remove_containers;
 use super::{Control, End};
 use crate::core::launch::Spec;
+use crate::core::launch::engine::EngineFacts;
 use crate::core::outbox::Class;
 use crate::core::record::{Running, SandboxRecord};
 use crate::drive::site::Site;
 use crate::sandbox::launch as shim;
-use crate::shell::docker;
+use crate::shell::docker::{self, Engine};
 use crate::shell::egress_control;
 use crate::shell::rundir::{Files, SandboxDir};
 
@@ -25,8 +27,14 @@ const KEY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a launch waits for the host to have a token to mint from. The shim gives up after 60 s.
 const TOKEN_WAIT_MAX: Duration = Duration::from_secs(50);
 
-/// How often it looks.
-const TOKEN_POLL: Duration = Duration::from_millis(250);
+/// How long a launch waits for the engine to be reached for the first time.
+const ENGINE_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// How often a launch looks whether what it waits for is there.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often a container is made anew when one of the same name is in the way.
+const START_TRIES: usize = 5;
 
 /// How long the shim may hold up a sandbox's end for what is unsent.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -61,8 +69,7 @@ pub(super) async fn launch(
 
 async fn steps(site: &Site, record: &mut SandboxRecord, order: &Launch) -> Result<String, End> {
     let sandbox = record.sandbox.clone();
-    let unavailable = || End::refused(Reason::EngineUnavailable, "the engine does not answer");
-    let (engine, facts) = site.engine().ok_or_else(unavailable)?;
+    let (engine, facts) = reach_engine(site).await?;
     let others = site.records().len().saturating_sub(1);
     let prepared =
         docker::prepare(&engine, &facts, &site.policy, order, others, &site.secrets).await?;
@@ -90,10 +97,50 @@ async fn steps(site: &Site, record: &mut SandboxRecord, order: &Launch) -> Resul
                 "the host's egress process does not answer: its owner starts it with `outhaul-agent egress`",
             )
         })?;
-    let started = docker::launch(&engine, &spec).await?;
+    let started = start(&engine, &spec, record).await?;
     tracing::info!(%sandbox, container = started.container, "sandbox started");
     announce(site, record, &dir, &started.container).await?;
     Ok(started.container)
+}
+
+/// The engine. A command may come before it was first reached: the operator connects to both at once.
+async fn reach_engine(site: &Site) -> Result<(Engine, EngineFacts), End> {
+    let reached = async {
+        loop {
+            if let Some(engine) = site.engine() {
+                return Ok(engine);
+            }
+            Timer::after(POLL).await;
+        }
+    };
+    let give_up = async {
+        Timer::after(ENGINE_WAIT_MAX).await;
+        Err(End::refused(
+            Reason::EngineUnavailable,
+            "the engine does not answer",
+        ))
+    };
+    or(reached, give_up).await
+}
+
+/// Makes and starts the container. If one of the same command is in the way, an operator that was killed had asked the engine for
+/// it, and the engine came to it later: it was never started, and makes room.
+async fn start(
+    engine: &Engine,
+    spec: &Spec,
+    record: &SandboxRecord,
+) -> Result<docker::Launched, End> {
+    for _ in 1..START_TRIES {
+        match docker::launch(engine, spec).await {
+            Err(error) if error.reason == Reason::Conflict => {
+                tracing::info!(sandbox = %record.sandbox, "a container of an earlier try is in the way");
+                remove_containers(engine, record, None).await;
+                Timer::after(POLL).await;
+            }
+            done => return Ok(done?),
+        }
+    }
+    Ok(docker::launch(engine, spec).await?)
 }
 
 /// Makes the sandbox's directory, with what the shim is told.
@@ -188,7 +235,7 @@ async fn announce(
         loop {
             match site.mint(&record.sandbox, &key) {
                 Ok(Some((token, _))) => return Some(dir.write_token(&token)),
-                Ok(None) => drop(Timer::after(TOKEN_POLL).await),
+                Ok(None) => drop(Timer::after(POLL).await),
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -18,8 +18,8 @@ use crate::shell::tokio::spawn;
 /// How often dates and the disk are looked at: waits stand still during suspension, dates do not.
 const TICK: Duration = Duration::from_secs(30);
 
-/// The shortest time between two tokens, however short their lives.
-const REMINT_WAIT_MIN: Duration = Duration::from_secs(1);
+/// The shortest wait, and the shortest time between two tokens, however short their lives.
+const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// What a sandbox's part of the run directory may hold: its spool, and what its making leaves.
 const RUN_BYTES_MAX: u64 = SPOOL_BYTES_MAX + (16 << 20);
@@ -57,9 +57,12 @@ pub(super) async fn watch(
                 stopping = Some(stop(engine.clone(), container.to_owned(), GRACE));
             }
         }
-        let wait_max = mint_at
-            .since(site.time.now().unix)
-            .clamp(REMINT_WAIT_MIN, TICK);
+        let now = site.time.now().unix;
+        let life = match (&record.running, why) {
+            (Some(running), None) => running.until.since(now),
+            (Some(_) | None, _) => TICK,
+        };
+        let wait_max = mint_at.since(now).min(life).clamp(WAIT_MIN, TICK);
         let ended = async { Happened::Ended(waiting.as_mut().await) };
         let told = async {
             match control.recv().await {
@@ -106,9 +109,7 @@ fn remint(site: &Site, record: &SandboxRecord, mint_at: UnixMillis) -> UnixMilli
         });
     match minted {
         // Before two thirds of its life are over.
-        Ok(Some(ends)) => now
-            .plus(ends.since(now) * 6 / 10)
-            .max(now.plus(REMINT_WAIT_MIN)),
+        Ok(Some(ends)) => now.plus(ends.since(now) * 6 / 10).max(now.plus(WAIT_MIN)),
         // The host's own token is over; when there is a fresh one this task is told.
         Ok(None) => now.plus(TICK),
         Err(error) => {

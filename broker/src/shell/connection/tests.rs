@@ -498,11 +498,36 @@ async fn a_packet_in_single_bytes_is_a_packet() {
 async fn the_last_word_is_read_by_a_client_that_is_still_sending() {
     let world = World::new().await;
     let mut client = world.sandbox("build-7").await;
-    let mut bytes = vec![0xC1, 0];
-    bytes.resize(40_000, 0);
-    client.stream.write_all(&bytes).await.unwrap();
+    client.stream.write_all(&[0xC1, 0]).await.unwrap();
+    let counted = || world.gate.metrics.ended.count() == 1;
+    until("it is on its way out", counted).await;
+    // More than fits the pipe: it goes only if somebody still reads. A socket closed in its face would be reset.
+    client.stream.write_all(&[0; 300_000]).await.unwrap();
     assert_eq!(client.next().await, Some(Said::Disconnect(0x81)));
     assert_eq!(client.next().await, None);
+}
+
+#[tokio::test]
+async fn a_host_revoked_between_its_token_and_its_proof_is_not_admitted() {
+    let world = World::new().await;
+    let mut client = world.dial();
+    let data = token_data(&world.host_token);
+    let mut connect = Connect::new("edge-1", 30);
+    connect.auth_method = Some(METHOD);
+    connect.auth_data = Some(&data);
+    client.send(ClientPacket::Connect(connect)).await;
+    let Some(Said::Auth(0x18, nonce)) = client.next().await else {
+        panic!("no challenge");
+    };
+    // Nobody is in the registry yet, so nobody is told.
+    assert!(world.gate.plane.revoke_host(&edge(), PEER).unwrap());
+    client
+        .prove::<Host>(HOST_KEY, &nonce.try_into().unwrap())
+        .await;
+    assert_eq!(client.next().await, Some(Said::ConnAck(0x87)));
+    assert_eq!(client.next().await, None);
+    until("its seat is free", || world.gate.registry.count() == 0).await;
+    assert!(!world.gate.plane.is_connected(&edge()));
 }
 
 #[tokio::test]
