@@ -160,6 +160,8 @@ struct Inner {
     submitting: tokio::sync::Mutex<()>,
     /// Held by who reads a sandbox's row to write it.
     applying: Mutex<()>,
+    /// Held for reading by each report from before it is in the journal until the store has followed it.
+    following: Arc<tokio::sync::RwLock<()>>,
     /// The greatest time ever shown: it never goes back.
     floor_ms: AtomicU64,
     broken: watch::Sender<bool>,
@@ -225,6 +227,7 @@ impl Plane {
             tables: Mutex::default(),
             presence: Mutex::default(),
             seen: Mutex::default(),
+            following: Arc::default(),
             errands,
             submitting: tokio::sync::Mutex::new(()),
             applying: Mutex::new(()),

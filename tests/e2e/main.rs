@@ -1,6 +1,8 @@
 //! End to end: the programs we ship, a real engine, real TLS, a real disk, started as users start them.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "in a test a failed step is a failed test"
 )]
 

@@ -20,8 +20,9 @@ use protocol::{
 
 use super::record::{self, Record};
 
-/// Batches of one sandbox that wait for the report that names its key. Past that they are refused: the host's report is long due.
-const WAITING_MAX: usize = 64;
+/// Batches of one sandbox that wait for the report that names its key, 64 MiB of them at the most. Past that they are refused: the
+/// host's report is long due.
+const WAITING_MAX: usize = 1024;
 
 /// Sandboxes that are followed at once. Past that the one that was heard of first is forgotten, and its history is asked for
 /// again when it speaks.

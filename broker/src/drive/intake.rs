@@ -133,6 +133,7 @@ impl Plane {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
+        let following = self.inner.following.clone().read_owned().await;
         let (accepted, ticket) = {
             let mut tables = lock(&self.inner.tables);
             match tables
@@ -170,6 +171,7 @@ impl Plane {
         let plane = self.clone();
         // A task of its own: once it is in the journal the store must follow, whatever becomes of the link.
         let follow = tokio::spawn(async move {
+            let _following = following;
             let Ok(offset) = ticket.await else {
                 return Accepted::Failed;
             };
@@ -179,6 +181,11 @@ impl Plane {
             accepted
         });
         follow.await.unwrap_or(Accepted::Failed)
+    }
+
+    /// Waits until the store has followed every report that a reader of the journal may have seen by now.
+    pub async fn followed(&self) {
+        drop(self.inner.following.write().await);
     }
 
     async fn follow(&self, report: Report, offset: u64, time_ms: u64) -> Accepted {

@@ -217,8 +217,9 @@ pub(super) async fn announce_again(
     }
 }
 
-/// Waits for the shim's key, gives it a token, and reports the sandbox as launched: written down, in this order, so that a
-/// restart at any point comes to the same report.
+/// Waits for the shim's key, reports the sandbox as launched with it, and only then gives the shim its token: written down, in
+/// this order, so that a restart at any point comes to the same report, and so that whoever follows knows the key before the
+/// first event, as a rule.
 async fn announce(
     site: &Site,
     record: &mut SandboxRecord,
@@ -231,6 +232,17 @@ async fn announce(
         Ok(None) => return Err(silent("its shim did not announce its key in time")),
         Err(error) => return Err(silent(&format!("{error:#}"))),
     };
+    record.running = Some(Running {
+        container: container.to_owned(),
+        key,
+        until: site
+            .time
+            .now()
+            .unix
+            .plus(Duration::from_secs(record.life_s)),
+    });
+    site.save_surely(record).await;
+    tell_launched(site, record).await;
     let mint = async {
         loop {
             match site.mint(&record.sandbox, &key) {
@@ -249,17 +261,6 @@ async fn announce(
         Some(Err(error)) => return Err(silent(&format!("{error:#}"))),
         None => return Err(silent("the host has no token to mint the sandbox's from")),
     }
-    record.running = Some(Running {
-        container: container.to_owned(),
-        key,
-        until: site
-            .time
-            .now()
-            .unix
-            .plus(Duration::from_secs(record.life_s)),
-    });
-    site.save_surely(record).await;
-    tell_launched(site, record).await;
     Ok(())
 }
 

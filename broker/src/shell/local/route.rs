@@ -80,6 +80,8 @@ async fn list_sandboxes(
     which: Result<Query<Which>, QueryRejection>,
 ) -> Answer {
     let all = query(which)?.all;
+    // What the caller has just read from the journal must show here too.
+    api.plane.followed().await;
     let rows = api
         .plane
         .blocking(move |plane| plane.store().list_sandboxes(all))
@@ -92,6 +94,7 @@ async fn sandbox(State(api): State<Api>, Path((host, sandbox)): Path<(String, St
     let host = host::read_host(&host)?;
     let sandbox = SandboxId::new(&sandbox).map_err(|bad| No::bad(format!("sandbox: {bad}")))?;
     let (h, s) = (host.to_string(), sandbox.to_string());
+    api.plane.followed().await;
     match api
         .plane
         .blocking(move |plane| plane.store().sandbox(&h, &s))
