@@ -65,8 +65,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     protect_memory();
     let signal = signal_pipe()?;
     let (mail, letters) = bounded(MAIL_MAX);
-    let site = open(config, mail)?;
-    let drive = Drive::new(Arc::new(site), letters)?;
+    let (look, looks) = bounded(1);
+    let site = Arc::new(open(config, mail, look)?);
+    let watch = spawn(engine::watch(Arc::clone(&site), looks));
+    let drive = Drive::new(site, letters, watch)?;
     block_on(drive.run(signal)).context("run the operator")?
 }
 
@@ -89,7 +91,7 @@ fn signal_pipe() -> anyhow::Result<smol::Async<UnixStream>> {
 }
 
 /// Reads everything that the operator starts from. Whatever is wrong with it is found here.
-fn open(config: &Config, mail: Sender<Mail>) -> anyhow::Result<Site> {
+fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> anyhow::Result<Site> {
     let bundle = Bundle::read(config.bundle()?)?;
     let policy = read_policy(config)?;
     let secrets = [
@@ -137,6 +139,7 @@ fn open(config: &Config, mail: Sender<Mail>) -> anyhow::Result<Site> {
         exchange,
         mqtt_tls: tls_config(&bundle.ca, ALPN_MQTT, provider)?,
         mail,
+        look,
         identity: Mutex::new(identity),
         records: Mutex::new(
             records
@@ -200,8 +203,6 @@ struct Drive {
     unstored: VecDeque<Unstored>,
     /// Why the link went down last.
     said: Said,
-    /// Asks the engine's watch to look now.
-    look: Sender<()>,
     status_at: Instant,
     /// Something changed that the next status shall say at once.
     status_owed: bool,
@@ -218,7 +219,7 @@ struct Drive {
 }
 
 impl Drive {
-    fn new(site: Arc<Site>, letters: Receiver<Mail>) -> anyhow::Result<Self> {
+    fn new(site: Arc<Site>, letters: Receiver<Mail>, watch: Task<()>) -> anyhow::Result<Self> {
         let (owed, next) = site.store.load_outbox()?;
         let commands = site.store.load_commands()?;
         let memory = Memory::new(
@@ -233,8 +234,6 @@ impl Drive {
             (identity.current.is_some(), token)
         };
         let host = Host::new(enrolled, token, now, draw());
-        let (look, looks) = bounded(1);
-        let tasks = vec![spawn(engine::watch(Arc::clone(&site), looks))];
         let mut drive = Self {
             outbox: Outbox::new(owed.iter().copied(), next),
             memory,
@@ -244,7 +243,6 @@ impl Drive {
             sweeping: BTreeSet::new(),
             unstored: VecDeque::new(),
             said: Said::default(),
-            look,
             status_at: now.mono + STATUS_EVERY,
             status_owed: false,
             said_engine: false,
@@ -252,7 +250,7 @@ impl Drive {
             start: random()?,
             ignored: 0,
             is_settled: false,
-            tasks,
+            tasks: vec![watch],
             exchange: None,
             letters,
             site,
@@ -405,7 +403,7 @@ impl Drive {
                 self.tell(Event::LinkUp { attempt });
                 self.outbox.link_lost();
                 // What changed while nobody listened is looked at, and the host says so.
-                let _ = self.look.try_send(());
+                self.site.look_at_engine();
                 self.status_owed = true;
             }
             LinkEvent::Message { payload, ack, .. } => {

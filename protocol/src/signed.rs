@@ -60,7 +60,7 @@ pub enum VerifyError {
 /// A value whose signature was checked, and the key that signed it. Only [`verify`] and its kin in this crate make one.
 ///
 /// ```compile_fail
-/// let forged = protocol::signed::Verified { value: 1, signer: todo!() };
+/// let forged = protocol::signed::Verified { value: 1, signer: loop {} };
 /// ```
 pub struct Verified<T, R> {
     value: T,

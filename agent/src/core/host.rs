@@ -7,6 +7,8 @@
 //!
 //! Every state but rest has a deadline, every attempt a number, and an answer to an earlier attempt is dropped. Losing the broker
 //! ends nothing but the link: recovery rests on possession of the host's key, never on a token that is still valid.
+//!
+//! Long because its states and what moves between them are read together or not at all.
 
 pub mod identity;
 mod token;

@@ -73,6 +73,8 @@ pub(super) struct Site {
     pub(super) exchange: ExchangeOptions,
     pub(super) mqtt_tls: Arc<ClientConfig>,
     pub(super) mail: Sender<Mail>,
+    /// Asks the engine's watch to look now; asking twice is asking once.
+    pub(super) look: Sender<()>,
     pub(super) identity: Mutex<Identity>,
     pub(super) records: Mutex<BTreeMap<SandboxId, SandboxRecord>>,
     pub(super) engine: Mutex<Option<(Engine, EngineFacts)>>,
@@ -112,6 +114,11 @@ impl Site {
 
     pub(super) fn set_engine_answers(&self, answers: bool) {
         self.engine_answers.store(answers, Ordering::Relaxed);
+    }
+
+    /// Has the engine looked at now.
+    pub(super) fn look_at_engine(&self) {
+        let _ = self.look.try_send(());
     }
 
     /// Writes a record down, here and on disk.

@@ -1,3 +1,5 @@
+//! Tests of `intake`.
+
 use protocol::command::{Content, Limits, sign};
 use protocol::key::Secret;
 use zeroize::Zeroizing;

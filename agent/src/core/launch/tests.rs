@@ -1,3 +1,5 @@
+//! Tests of `launch`.
+
 use std::path::PathBuf;
 
 use bollard::models::ContainerInspectResponse;

@@ -1,3 +1,5 @@
+//! Tests of `policy`.
+
 use protocol::{id::SandboxId, key::Secret};
 
 use super::*;

@@ -44,7 +44,7 @@ pub(super) async fn watch(
         // The engine was reached before anything was launched or adopted.
         return End::lost();
     };
-    let waiting = wait(&engine, container);
+    let waiting = wait(site, &engine, container);
     let mut waiting = std::pin::pin!(waiting);
     let mut why = record.stopped.then_some(Reason::Stopped);
     let mut stopping: Option<Task<()>> = None;
@@ -158,13 +158,14 @@ fn stop(engine: Engine, container: String, grace: Duration) -> Task<()> {
 }
 
 /// How the container ended; nothing if it is gone. An engine that goes away tells nothing: it is asked again when it is back.
-async fn wait(engine: &Engine, container: &str) -> Option<Exit> {
+async fn wait(site: &Site, engine: &Engine, container: &str) -> Option<Exit> {
     loop {
         match engine.wait(container).await {
             Ok(exit) => return Some(exit),
             Err(error) if error.reason == Reason::NotFound => return None,
             Err(error) => {
                 tracing::debug!(container, "wait for a sandbox: {error}; trying again");
+                site.look_at_engine();
                 wait_for_engine().await;
             }
         }

@@ -1,3 +1,5 @@
+//! Tests of `rundir`.
+
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},

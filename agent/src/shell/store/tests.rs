@@ -1,3 +1,5 @@
+//! Tests of `store`.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use protocol::command::Content;

@@ -1,3 +1,5 @@
+//! Tests of `follow`.
+
 use super::super::{
     fake_broker::FakeBroker,
     known_hosts::tests::secret,

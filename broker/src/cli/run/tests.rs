@@ -1,3 +1,5 @@
+//! Tests of `run`.
+
 use clap::Parser as _;
 use protocol::{
     command::Command,

@@ -1,3 +1,5 @@
+//! Tests of `verify`.
+
 use super::super::known_hosts::tests::secret;
 use super::*;
 use protocol::{

@@ -1,3 +1,5 @@
+//! Tests of `journal`.
+
 use super::*;
 use crate::core::journal::{HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind};
 use std::fs::OpenOptions;

@@ -1,3 +1,5 @@
+//! Tests of `store`.
+
 use super::*;
 use crate::core::hosts::{CloneSign, HostState, REDEEM_AGAIN_MS, RedeemRefusal, RenewRefusal};
 use tempfile::TempDir;

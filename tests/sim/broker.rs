@@ -1,0 +1,249 @@
+//! The broker's pure rules over a table in memory: what `broker::drive` does with its store, without the store.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::core::challenge::Challenges;
+use broker::core::dedup::{Sighting, StreamTable};
+use broker::core::exchange::{
+    Decision, HostKey, Known, decide, refusal_of_redemption, refusal_of_renewal,
+};
+use broker::core::hosts::{
+    HostState, Identity, InstallKeyFacts, InstallKeyState, Redemption, Renewal, judge_redemption,
+    judge_renewal, secret_matches,
+};
+use protocol::exchange::{Grant, Refusal, Request, verify_request};
+use protocol::id::{CommandId, HostId};
+use protocol::install_key::InstallKey;
+use protocol::key::{Host, Issuer, Public, Secret};
+use protocol::limits::HOST_TOKEN_LIFE_S_MAX;
+use protocol::report;
+use protocol::signed;
+use protocol::time::UnixMillis;
+use protocol::token::{self, HostTerms, mint_host};
+use serde_bytes::ByteBuf;
+
+use crate::random::Random;
+
+const AUDIENCE: &str = "broker.example:8883";
+const RECOVERY_WINDOW: Duration = Duration::from_secs(72 * 3600);
+
+pub(crate) struct Broker {
+    host: HostId,
+    issuer: Secret<Issuer>,
+    challenges: Challenges,
+    pub(crate) state: HostState,
+    pub(crate) keys: Vec<HostKey>,
+    kid: [u8; 8],
+    secret_sha256: [u8; 32],
+    used: Option<([u8; 32], u64)>,
+    /// How often an install key was redeemed for a new key.
+    pub(crate) enrolments: u64,
+    /// How often a lost answer was given again.
+    pub(crate) repeats: u64,
+    /// Commands as they were signed, and whether a report settled them.
+    pub(crate) commands: BTreeMap<CommandId, (Vec<u8>, bool)>,
+    streams: StreamTable,
+    /// Reports on its disk, by number.
+    pub(crate) reports: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Broker {
+    pub(crate) fn new(host: HostId, install_key: &InstallKey, random: &mut Random) -> Self {
+        Self {
+            host,
+            issuer: Secret::from_seed(&random.seed()),
+            challenges: Challenges::new(random.seed()),
+            state: HostState::New,
+            keys: Vec::new(),
+            kid: install_key.kid,
+            secret_sha256: install_key.secret_hash(),
+            used: None,
+            enrolments: 0,
+            repeats: 0,
+            commands: BTreeMap::new(),
+            streams: StreamTable::new(),
+            reports: BTreeMap::new(),
+        }
+    }
+
+    /// A new start forgets the key of its nonces, and nothing else.
+    pub(crate) fn restart(&mut self, random: &mut Random) {
+        self.challenges = Challenges::new(random.seed());
+    }
+
+    pub(crate) fn challenge(&self, now: UnixMillis, random: &mut Random) -> [u8; 32] {
+        self.challenges.issue(now, random.bytes())
+    }
+
+    /// Judges a request for a token, records, and only then grants.
+    pub(crate) fn exchange(
+        &mut self,
+        bytes: &[u8],
+        now: UnixMillis,
+        random: &mut Random,
+    ) -> Result<Grant, Refusal> {
+        let claimed: Request = signed::peek(bytes).map_err(|_| Refusal::Malformed)?;
+        let nonce = self.challenges.check(&claimed.nonce, now);
+        let request = verify_request(bytes).map_err(|_| Refusal::Malformed)?;
+        let known = (self.state != HostState::New).then_some(Known {
+            state: self.state,
+            keys: &self.keys,
+        });
+        let decision = decide(&request, nonce, known, RECOVERY_WINDOW, now);
+        let (key, generation) = (request.value().key, request.value().generation);
+        match decision {
+            Decision::Redeem { kid, secret_sha256 } => {
+                self.redeem(kid, &secret_sha256, key, now)?;
+            }
+            Decision::Renew { .. } => self.renew(generation, key, now)?,
+            Decision::Refuse(refuse) => return Err(refuse.refusal()),
+        }
+        // What is granted is recorded.
+        let recorded = self.keys.last().unwrap();
+        assert!(recorded.key == key, "a grant that is not on record");
+        let terms = HostTerms {
+            audience: AUDIENCE,
+            host: &self.host,
+            key,
+            generation: recorded.generation,
+            id: random.bytes(),
+            issued: now,
+            life_s: HOST_TOKEN_LIFE_S_MAX,
+        };
+        Ok(Grant {
+            token: ByteBuf::from(mint_host(&self.issuer, &terms)),
+            time: now,
+            generation: recorded.generation,
+        })
+    }
+
+    fn redeem(
+        &mut self,
+        kid: [u8; 8],
+        secret_sha256: &[u8; 32],
+        key: Public<Host>,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        if kid != self.kid || !secret_matches(&self.secret_sha256, secret_sha256) {
+            return Err(Refusal::InstallKey);
+        }
+        let facts = InstallKeyFacts {
+            state: match self.used {
+                None => InstallKeyState::New,
+                Some(_) => InstallKeyState::Used,
+            },
+            expires_ms: u64::MAX,
+            used: self.used,
+            public_key_known: self.is_known(key),
+            host: self.identity(),
+        };
+        match judge_redemption(&facts, key.as_bytes(), now.0) {
+            Redemption::Enrol => {
+                self.used = Some((*key.as_bytes(), now.0));
+                self.enrolments += 1;
+                self.set_key(key, now);
+                Ok(())
+            }
+            Redemption::Repeat => {
+                self.repeats += 1;
+                Ok(())
+            }
+            Redemption::Refuse(refusal) => Err(refusal_of_redemption(refusal)),
+        }
+    }
+
+    fn renew(
+        &mut self,
+        generation: u64,
+        key: Public<Host>,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        let used_before = self.is_known(key);
+        match judge_renewal(&self.identity(), generation, key.as_bytes(), used_before) {
+            Renewal::Advance => {
+                self.set_key(key, now);
+                Ok(())
+            }
+            Renewal::Repeat => {
+                self.repeats += 1;
+                Ok(())
+            }
+            Renewal::Clone(_) => {
+                self.state = HostState::Locked;
+                Err(Refusal::Locked)
+            }
+            Renewal::Refuse(refusal) => Err(refusal_of_renewal(refusal)),
+        }
+    }
+
+    fn set_key(&mut self, key: Public<Host>, since: UnixMillis) {
+        self.state = HostState::Enrolled;
+        self.keys.push(HostKey {
+            generation: self.generation() + 1,
+            key,
+            since,
+        });
+    }
+
+    fn is_known(&self, key: Public<Host>) -> bool {
+        self.keys.iter().any(|known| known.key == key)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.keys.last().map_or(0, |key| key.generation)
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            state: self.state,
+            generation: self.generation(),
+            public_key: self.keys.last().map(|key| *key.key.as_bytes()),
+        }
+    }
+
+    /// A token of the generation before the current one is good too.
+    pub(crate) fn check_token(&self, token: &[u8], now: UnixMillis) -> Option<token::Grant> {
+        let grant = token::check(token, &[self.issuer.public()], AUDIENCE, now).ok()?;
+        let current = self.generation();
+        let is_current =
+            grant.generation == current || Some(grant.generation) == current.checked_sub(1);
+        (self.state == HostState::Enrolled && is_current).then_some(grant)
+    }
+
+    /// Stores a report once. True if it may be acknowledged.
+    pub(crate) fn store_report(&mut self, bytes: &[u8]) -> bool {
+        let keys: Vec<Public<Host>> = self.keys.iter().map(|key| key.key).collect();
+        let Ok(verified) = report::verify(bytes, &keys, &self.host) else {
+            return false;
+        };
+        let signer = verified.signer();
+        let epoch = self.keys.iter().find(|key| key.key == signer).unwrap();
+        let epoch = epoch.generation;
+        let report = verified.into_value();
+        let mut hash = [0; 32];
+        // The signature is the head's stand-in: the last 32 bytes tell two reports of one number apart.
+        let tail = bytes.last_chunk::<32>().unwrap();
+        hash.copy_from_slice(tail);
+        let host = self.host.as_str();
+        match self.streams.observe(host, "", epoch, report.number, hash) {
+            Sighting::New => {
+                self.reports.insert(report.number, bytes.to_vec());
+                if let Some(command) = report.news.settles()
+                    && let Some((_, settled)) = self.commands.get_mut(&command)
+                {
+                    *settled = true;
+                }
+                true
+            }
+            Sighting::Redelivery => true,
+            Sighting::Fork => false,
+        }
+    }
+
+    /// Commands that no report settled.
+    pub(crate) fn open(&self) -> Vec<Vec<u8>> {
+        let open = self.commands.values().filter(|(_, settled)| !settled);
+        open.map(|(bytes, _)| bytes.clone()).collect()
+    }
+}
