@@ -280,8 +280,10 @@ start_operator() {
     as_root mkdir -p "$dir/operator" "$dir/run"
     as_root chmod 0700 "$dir/operator"
     as_root chmod 0711 "$dir/run"
+    # shellcheck disable=SC2016 # the inner shell expands them
     as_root sh -c 'setsid "$0" "$@" >'"'$dir/log/egress.log'"' 2>&1 </dev/null & echo $! >'"'$dir/egress.pid'" \
         "$bin/outhaul-agent" egress "${flags[@]}"
+    # shellcheck disable=SC2016 # the inner shell expands them
     as_root sh -c 'setsid "$0" "$@" >'"'$dir/log/operator.log'"' 2>&1 </dev/null & echo $! >'"'$dir/operator.pid'" \
         "$bin/outhaul-agent" run "${flags[@]}" --policy "$dir/policy.toml"
     wait_for 20 host_is_connected || fail "the operator does not connect" "see its log"

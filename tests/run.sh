@@ -104,7 +104,7 @@ check 'packages' install_packages
 check 'tools' install_tools
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh
+check 'scripts' shellcheck deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine
@@ -116,6 +116,7 @@ if [ -z "$quick" ]; then
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh "$OUTHAUL_BIN"
+    check 'memory' benches/memory.sh "$OUTHAUL_BIN"
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

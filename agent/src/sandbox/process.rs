@@ -239,7 +239,7 @@ mod tests {
             let seen = loop {
                 let mut descriptors = [PollFd::new(signals.woken(), PollFlags::IN)];
                 match poll(&mut descriptors, Some(&TEN_SECONDS)) {
-                    Ok(1) | Err(rustix::io::Errno::INTR) => {}
+                    Ok(1) | Err(Errno::INTR) => {}
                     other => panic!("no wake: {other:?}"),
                 }
                 assert!(signals.take().is_empty());
