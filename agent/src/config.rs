@@ -29,7 +29,7 @@ pub struct RawConfig {
     /// Where the host's keys and records are kept, mode 0700 [default: /var/lib/outhaul-agent]
     #[arg(long, env = "OUTHAUL_AGENT_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Where sandboxes meet the operator; must allow programs to run from it [default: <state-dir>/run]
+    /// Where sandboxes meet the operator; must allow programs to run from it (default: `run` in the state directory)
     #[arg(long, env = "OUTHAUL_AGENT_RUN_DIR", value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// What you allow on this host; without it nothing runs
