@@ -115,8 +115,6 @@ check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
-    check 'footprint' benches/footprint.sh "$OUTHAUL_BIN"
-    check 'memory' benches/memory.sh "$OUTHAUL_BIN"
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

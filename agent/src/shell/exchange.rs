@@ -104,13 +104,15 @@ async fn post(
     request: Vec<u8>,
 ) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
     let authority = &options.authority;
+    // Its text has the whole chain in it already.
     let tls = dial(
         authority,
         options.proxy.as_ref(),
         options.tls.clone(),
         DIAL_WAIT_MAX,
     )
-    .await?;
+    .await
+    .map_err(|error| anyhow::anyhow!("{error}"))?;
     let describe = || format!("speak HTTP to {authority}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream::Stream::new(tls))
         .await

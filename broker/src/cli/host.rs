@@ -173,7 +173,8 @@ fn next_steps(name: &HostId, out: &Path, added: &Added, now: UnixMillis) -> Stri
          Next, on {name}, which needs a way out to {broker}:\n  \
          1. copy the directory there, over a channel you trust:  scp -pr {out} {name}:\n  \
          2. write a policy.toml that lists the images it may run\n  \
-         3. start the operator:  outhaul-agent run --bundle {out_name} --policy policy.toml\n\
+         3. start the egress process:  outhaul-agent egress --bundle {out_name}\n  \
+         4. start the operator:  outhaul-agent run --bundle {out_name} --policy policy.toml\n\
          Then, here:  outhaul host list   and   outhaul run --host {name} IMAGE\n",
         out = out.display(),
         out_name = Path::new(out.file_name().unwrap_or_default()).display(),

@@ -61,9 +61,7 @@ fn remark(context: &Context, watch: &Watch, is_closed: bool) -> anyhow::Result<(
     let withheld = watch.withheld();
     if withheld.bytes > 0 {
         context.output.remark(&format!(
-            "{} lines of output ({}) stayed on the host, by its content policy",
-            withheld.lines,
-            super::units::bytes(withheld.bytes)
+            "{withheld} stayed on the host, by its content policy"
         ))?;
     }
     if matches!(watch.phase(), Phase::Ended(_)) && watch.was_launched() && !is_closed {

@@ -352,12 +352,9 @@ impl Session<'_> {
                 self.context.output.end();
                 let withheld = self.watch.withheld();
                 if withheld.bytes > 0 {
-                    self.context.output.remark(&format!(
-                        "{} lines of output ({}) stayed on {}",
-                        withheld.lines,
-                        units::bytes(withheld.bytes),
-                        self.host
-                    ))?;
+                    self.context
+                        .output
+                        .remark(&format!("{withheld} stayed on {}", self.host))?;
                 }
                 if let Some(remark) = verdict.remark {
                     let text = format!("{} {}: {remark}", self.sandbox, ended.state);

@@ -6,7 +6,10 @@ use protocol::{
     report::{Ended, News, Reason, Refused},
 };
 
-use super::verify::{Line, Told, What};
+use super::{
+    units,
+    verify::{Line, Told, What},
+};
 
 /// What `run` exits with when it is Outhaul that failed, not the sandbox. (126 and 127 are the shim's, as in a shell.)
 pub(crate) const EXIT_OUTHAUL: u8 = 125;
@@ -31,6 +34,14 @@ pub(crate) struct Withheld {
     pub(crate) lines: u64,
     /// Bytes.
     pub(crate) bytes: u64,
+}
+
+impl std::fmt::Display for Withheld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.lines == 1 { "" } else { "s" };
+        let size = units::bytes(self.bytes);
+        write!(f, "{} line{plural} of output ({size})", self.lines)
+    }
 }
 
 /// Watches one sandbox.
