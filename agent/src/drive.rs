@@ -11,35 +11,27 @@ mod said;
 mod sandbox;
 mod session;
 mod site;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures_lite::future::or;
 use protocol::id::{CommandId, SandboxId};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Task, Timer};
 
 use crate::config::Config;
-use crate::core::host::identity::Identity;
 use crate::core::host::{Down, Effect, Event, Host};
 use crate::core::intake::Memory;
 use crate::core::outbox::Outbox;
-use crate::core::policy::Policy;
 use crate::core::reconcile::{Action, Recorded, Seen, reconcile};
-use crate::shell::bundle::Bundle;
-use crate::shell::exchange::{ALPN, ExchangeOptions};
-use crate::shell::mqtt::{DownReason, Link, LinkEvent};
-use crate::shell::rundir::RunDir;
-use crate::shell::server_time::{ServerTime, random};
-use crate::shell::store::{self, Store};
+use crate::shell::mqtt::{AckHandle, DownReason, Link, LinkEvent};
+use crate::shell::server_time::random;
 use crate::shell::tokio::{block_on, spawn};
-use crate::shell::transport::tls_config;
 use reports::Unstored;
 use said::Said;
 use sandbox::{Begin, CONTROL_MAX, Control};
@@ -51,9 +43,6 @@ const STATUS_EVERY: Duration = Duration::from_secs(60);
 /// How long the end of the program waits for the link to close.
 const LEAVE_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The ALPN of MQTT on the broker's port.
-const ALPN_MQTT: &[u8] = b"mqtt";
-
 /// What the broker calls its time in CONNACK, in milliseconds.
 const SERVER_TIME: &str = "server-time";
 
@@ -62,113 +51,14 @@ const SERVER_TIME: &str = "server-time";
 /// # Errors
 /// If it cannot start, or cannot be enrolled.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    protect_memory();
-    let signal = signal_pipe()?;
+    start::protect_memory();
+    let signal = start::signal_pipe()?;
     let (mail, letters) = bounded(MAIL_MAX);
     let (look, looks) = bounded(1);
-    let site = Arc::new(open(config, mail, look)?);
+    let site = Arc::new(start::open(config, mail, look)?);
     let watch = spawn(engine::watch(Arc::clone(&site), looks));
     let drive = Drive::new(site, letters, watch)?;
     block_on(drive.run(signal)).context("run the operator")?
-}
-
-/// Other processes of the same user shall not read the host's key from memory, nor a core file hold it.
-fn protect_memory() {
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!("protect the operator's memory: {error}");
-    }
-}
-
-/// A socket that becomes readable when the process is asked to end.
-fn signal_pipe() -> anyhow::Result<smol::Async<UnixStream>> {
-    let (woken, wake) = UnixStream::pair().context("make a signal pipe")?;
-    for signal in [SIGTERM, SIGINT] {
-        let wake = wake.try_clone().context("make a signal pipe")?;
-        signal_hook::low_level::pipe::register(signal, wake).context("listen for signals")?;
-    }
-    smol::Async::new(woken).context("watch the signal pipe")
-}
-
-/// Reads everything that the operator starts from. Whatever is wrong with it is found here.
-fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> anyhow::Result<Site> {
-    let bundle = Bundle::read(config.bundle()?)?;
-    let policy = read_policy(config)?;
-    let secrets = [
-        &config.state_dir,
-        &config.run_dir,
-        &config.docker_socket,
-        &bundle.dir,
-    ];
-    let secrets: Vec<_> = secrets.into_iter().cloned().collect();
-    let secret_paths: Vec<_> = secrets.iter().map(std::path::PathBuf::as_path).collect();
-    let policy_name = config
-        .policy
-        .as_ref()
-        .map_or_else(String::new, |path| path.display().to_string());
-    policy.check_sources(&secret_paths, &policy_name)?;
-    let store = Store::open(&config.state_dir)?;
-    let identity = match store.load_identity()? {
-        Some(identity) => {
-            store::check_host(&config.state_dir, &identity.host, &bundle.host)?;
-            identity
-        }
-        None => Identity::new(bundle.host.clone()),
-    };
-    if identity.current.is_none() {
-        // Read now only to say at once what is wrong with it.
-        bundle.install_key()?;
-    }
-    let run_dir = RunDir::open(&config.run_dir, &config.shim)?;
-    let time = ServerTime::new(bundle.issued, identity.fix.clone());
-    let provider = Arc::new(time.clone());
-    let exchange = ExchangeOptions {
-        authority: bundle.broker.clone(),
-        proxy: config.proxy.clone(),
-        tls: tls_config(&bundle.ca, ALPN, provider.clone())?,
-    };
-    let records = store.load_sandboxes()?;
-    Ok(Site {
-        host: bundle.host.clone(),
-        broker: bundle.broker.clone(),
-        policy,
-        secrets,
-        docker_socket: config.docker_socket.clone(),
-        run_dir,
-        time,
-        exchange,
-        mqtt_tls: tls_config(&bundle.ca, ALPN_MQTT, provider)?,
-        mail,
-        look,
-        identity: Mutex::new(identity),
-        records: Mutex::new(
-            records
-                .into_iter()
-                .map(|r| (r.sandbox.clone(), r))
-                .collect(),
-        ),
-        engine: Mutex::new(None),
-        engine_answers: AtomicBool::new(false),
-        said: Mutex::default(),
-        bundle,
-        store,
-    })
-}
-
-fn read_policy(config: &Config) -> anyhow::Result<Policy> {
-    match &config.policy {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("read policy {}", path.display()))?;
-            Ok(Policy::parse(&text, &path.display().to_string())?)
-        }
-        None => {
-            tracing::warn!(
-                "no policy: nothing may run on this host until --policy names a file that allows it"
-            );
-            Ok(Policy::default())
-        }
-    }
 }
 
 /// A sandbox's task, and whom its end will answer.
@@ -201,6 +91,10 @@ struct Drive {
     sweeping: BTreeSet<String>,
     /// Outcomes that the disk did not take yet.
     unstored: VecDeque<Unstored>,
+    /// Commands that were not acknowledged yet, for want of room or disk: as many as the broker may send before that.
+    deferred: VecDeque<(Vec<u8>, AckHandle)>,
+    /// Why they were put off.
+    said_deferred: Said,
     /// Why the link went down last.
     said: Said,
     status_at: Instant,
@@ -242,6 +136,8 @@ impl Drive {
             attendants: BTreeMap::new(),
             sweeping: BTreeSet::new(),
             unstored: VecDeque::new(),
+            deferred: VecDeque::new(),
+            said_deferred: Said::default(),
             said: Said::default(),
             status_at: now.mono + STATUS_EVERY,
             status_owed: false,
@@ -407,11 +303,7 @@ impl Drive {
                 self.status_owed = true;
             }
             LinkEvent::Message { payload, ack, .. } => {
-                if self.on_command(&payload)
-                    && let Some((_, link)) = &self.link
-                {
-                    link.ack(ack);
-                }
+                self.take_command(payload, ack);
             }
             LinkEvent::Acked { seq } => self.on_acked(seq),
             LinkEvent::PublishRefused { seq, code } => self.on_refused(seq, code),
@@ -419,6 +311,8 @@ impl Drive {
             LinkEvent::Down(why) => {
                 self.link = None;
                 self.outbox.link_lost();
+                // The broker offers them again on the next link.
+                self.deferred.clear();
                 if why != DownReason::Closed {
                     self.said.warn("not connected", why.to_string());
                 }
@@ -457,6 +351,7 @@ impl Drive {
         self.host.handle_timeout(now, draw());
         if self.retry_at.is_some_and(|at| now.mono >= at) {
             self.store_again();
+            self.take_deferred();
         }
         if now.mono >= self.status_at {
             self.status_at = now.mono + STATUS_EVERY;

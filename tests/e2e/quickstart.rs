@@ -14,9 +14,18 @@ fn the_quickstart_works_twice_and_leaves_nothing_behind() {
         .tempdir_in("/var/tmp")
         .unwrap();
     let place = dir.path().join("here");
+    // This repository, in a directory that others may read: a checkout under test may lie in one that they may not.
+    let repo = dir.path().join("repo");
+    let cloned = Command::new("git")
+        .args(["clone", "--quiet", "--no-hardlinks"])
+        .args([&root(), &repo])
+        .status()
+        .unwrap();
+    assert!(cloned.success());
     for _ in 0..2 {
         let output = Command::new(root().join("deploy/quickstart.sh"))
             .args(["--bin", &Programs::get().dir.to_string_lossy()])
+            .args(["--repo", &repo.to_string_lossy()])
             .env("OUTHAUL_QUICKSTART_DIR", &place)
             .output()
             .unwrap();

@@ -10,6 +10,7 @@
 //!
 //! Long because its states and what moves between them are read together or not at all.
 
+mod event;
 pub mod identity;
 mod token;
 
@@ -20,7 +21,10 @@ use protocol::exchange::Refusal;
 use protocol::time::{Now, UnixMillis};
 
 use super::pace::{Lane, Pace};
+pub use event::{Down, Effect, Event, Failure};
 pub use token::Token;
+
+use event::is_refusal;
 
 /// Making and persisting a key: a disk that takes longer is stuck.
 const PREPARE_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -39,137 +43,6 @@ const STEADY_AFTER: Duration = Duration::from_secs(60);
 
 /// The longest sleep while a date is waited for: waits stand still during suspension, dates do not.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The pending key is on disk.
-    Prepared {
-        /// Which exchange.
-        attempt: u64,
-    },
-    /// The broker asks for a proof.
-    Challenged {
-        /// Which exchange.
-        attempt: u64,
-        /// What to sign.
-        nonce: [u8; 32],
-    },
-    /// The broker grants a token.
-    Granted {
-        /// Which exchange.
-        attempt: u64,
-        /// The token.
-        token: Vec<u8>,
-        /// The generation it rests on.
-        generation: u64,
-        /// When it was issued and when it ends.
-        life: (UnixMillis, UnixMillis),
-    },
-    /// The grant is on disk: the pending key is now the host's key.
-    Adopted {
-        /// Which exchange.
-        attempt: u64,
-    },
-    /// The exchange came to nothing.
-    ExchangeFailed {
-        /// Which exchange.
-        attempt: u64,
-        /// How.
-        failure: Failure,
-    },
-    /// The link is up and subscribed.
-    LinkUp {
-        /// Which link.
-        attempt: u64,
-    },
-    /// The broker took the token presented on the live link.
-    Renewed {
-        /// Which link.
-        attempt: u64,
-    },
-    /// The link is over.
-    LinkDown {
-        /// Which link.
-        attempt: u64,
-        /// Why.
-        why: Down,
-    },
-    /// The operator ends: leave cleanly, and begin nothing new.
-    Stop,
-}
-
-/// How an exchange failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The broker said no.
-    Refused(Refusal),
-    /// No answer, or not one of this exchange.
-    Unreachable,
-    /// Ours: the key or the grant could not be persisted.
-    NotPersisted,
-}
-
-/// Why a link ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Down {
-    /// CONNACK, SUBACK or DISCONNECT with this MQTT 5 reason code.
-    Code(u8),
-    /// The network, TLS or the peer failed.
-    Lost,
-    /// We closed it.
-    Closed,
-}
-
-/// What is to be done, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Make a key and persist it as pending, with its succession, unless one is pending. Answer: [`Event::Prepared`].
-    Prepare {
-        /// Which exchange.
-        attempt: u64,
-    },
-    /// Ask for a challenge. Answer: [`Event::Challenged`].
-    Challenge {
-        /// Which exchange.
-        attempt: u64,
-    },
-    /// Ask for a token with the pending key. Answer: [`Event::Granted`].
-    Exchange {
-        /// Which exchange.
-        attempt: u64,
-        /// The challenge.
-        nonce: [u8; 32],
-    },
-    /// Persist the token, with the pending key in the place of the last. Answer: [`Event::Adopted`].
-    Adopt {
-        /// Which exchange.
-        attempt: u64,
-        /// The token.
-        token: Vec<u8>,
-        /// The generation it rests on.
-        generation: u64,
-    },
-    /// Mint fresh tokens for every running sandbox.
-    Remint,
-    /// Open a link under the current token.
-    Connect {
-        /// Which link.
-        attempt: u64,
-    },
-    /// Present the current token on the live link (AUTH 0x19).
-    Present {
-        /// Which link.
-        attempt: u64,
-    },
-    /// End the link.
-    Close {
-        /// Which link.
-        attempt: u64,
-    },
-    /// The host cannot be enrolled: forget the pending key and end the program.
-    GiveUp(Refusal),
-}
 
 /// The exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -596,14 +469,6 @@ impl Host {
     fn token_until(&self) -> UnixMillis {
         self.token.map_or(self.now.unix, |token| token.expires)
     }
-}
-
-/// Whether an MQTT 5 reason code says that we are not wanted, rather than that something failed: bad credentials (0x86), not
-/// authorised (0x87), banned (0x8a), bad authentication method (0x8c), taken over (0x8e: somebody else has our identity), or ended
-/// by an administrator (0x98).
-#[must_use]
-pub fn is_refusal(code: u8) -> bool {
-    matches!(code, 0x86 | 0x87 | 0x8a | 0x8c | 0x8e | 0x98)
 }
 
 #[cfg(test)]

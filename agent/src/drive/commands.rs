@@ -10,15 +10,39 @@ use protocol::key::{Dispatcher, Public};
 use protocol::report::{self, Ended, News, Reason, State};
 
 use super::sandbox::{Begin, Control};
+use super::site::DISK_WAIT;
 use super::{Attendant, Drive};
 use crate::core::intake::{self, Decision, Standing, World};
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, Ending, SandboxRecord};
+use crate::shell::mqtt::AckHandle;
 use crate::shell::tokio::spawn;
 
 impl Drive {
+    /// Takes a command from the link, and acknowledges it unless there is no room to remember it: then it is tried again.
+    pub(super) fn take_command(&mut self, bytes: Vec<u8>, ack: AckHandle) {
+        if !self.on_command(&bytes) {
+            self.deferred.push_back((bytes, ack));
+            self.retry_at = Some(self.site.time.now().mono + DISK_WAIT);
+            return;
+        }
+        if self.deferred.is_empty() {
+            self.said_deferred.clear();
+        }
+        if let Some((_, link)) = &self.link {
+            link.ack(ack);
+        }
+    }
+
+    /// Tries the commands that were put off again, in their order.
+    pub(super) fn take_deferred(&mut self) {
+        for (bytes, ack) in std::mem::take(&mut self.deferred) {
+            self.take_command(bytes, ack);
+        }
+    }
+
     /// Takes the bytes of a command. True if they are to be acknowledged.
-    pub(super) fn on_command(&mut self, bytes: &[u8]) -> bool {
+    fn on_command(&mut self, bytes: &[u8]) -> bool {
         match self.decide(bytes) {
             Decision::Ignore(error) => {
                 self.ignored = self.ignored.saturating_add(1);
@@ -30,9 +54,9 @@ impl Drive {
                 true
             }
             Decision::Defer => {
-                tracing::warn!(
-                    "a command was put off: too many are remembered, or too many reports wait"
-                );
+                let why = "too many are remembered, or too many reports wait";
+                self.said_deferred
+                    .warn("commands are put off", why.to_owned());
                 false
             }
             Decision::Again { command, settled } => {
@@ -116,7 +140,9 @@ impl Drive {
                 true
             }
             Err(error) => {
-                tracing::error!("{error:#}; the command is not acknowledged");
+                let why = error.root_cause().to_string();
+                self.said_deferred
+                    .warn("commands are put off: remember a command", why);
                 false
             }
         }
