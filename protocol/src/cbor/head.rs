@@ -1,19 +1,22 @@
-//! The heads of CBOR items (RFC 8949 §3), read strictly and written shortest: all that the COSE envelope needs, with nothing
-//! allocated and nothing copied.
+//! The heads of CBOR items (RFC 8949 §3), read strictly and written shortest, with nothing allocated and nothing copied.
+
+use super::CborError;
 
 /// Major type 0, an unsigned integer.
-const UINT: u8 = 0;
+pub(crate) const UINT: u8 = 0;
+/// Major type 1, a negative integer: the argument is −1 − n.
+pub(crate) const NEGATIVE: u8 = 1;
 /// Major type 2, a byte string.
-const BYTES: u8 = 2;
+pub(crate) const BYTES: u8 = 2;
 /// Major type 3, a text string.
-const TEXT: u8 = 3;
+pub(crate) const TEXT: u8 = 3;
 /// Major type 4, an array.
-const ARRAY: u8 = 4;
+pub(crate) const ARRAY: u8 = 4;
 /// Major type 5, a map.
-const MAP: u8 = 5;
+pub(crate) const MAP: u8 = 5;
 
 /// Reads items from the front of a slice. `None` means: not the shortest definite form of what was asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -29,53 +32,69 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn uint(&mut self) -> Option<u64> {
-        self.head(UINT)
+        self.head(UINT).ok()
     }
 
     pub(crate) fn array(&mut self) -> Option<u64> {
-        self.head(ARRAY)
+        self.head(ARRAY).ok()
     }
 
     pub(crate) fn map(&mut self) -> Option<u64> {
-        self.head(MAP)
+        self.head(MAP).ok()
     }
 
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.head(BYTES)?;
-        self.take(length)
+        self.string(BYTES).ok()
     }
 
-    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
-        self.rest = rest;
-        Some(taken)
+    /// The byte that the next item starts with.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
-    fn head(&mut self, major: u8) -> Option<u64> {
-        let (first, rest) = self.rest.split_first()?;
+    /// Reads the head of an item of type `major` and gives its argument.
+    pub(crate) fn head(&mut self, major: u8) -> Result<u64, CborError> {
+        let first = self.take(1)?.first().copied().unwrap_or_default();
         if first >> 5 != major {
-            return None;
+            return Err(CborError::Malformed);
         }
-        let low = first & 0x1f;
-        self.rest = rest;
-        let (value, least) = match low {
-            0..=23 => return Some(u64::from(low)),
+        let (value, least) = match first & 0x1f {
+            low @ 0..=23 => return Ok(u64::from(low)),
             24 => (self.big_endian(1)?, 24),
             25 => (self.big_endian(2)?, 1 << 8),
             26 => (self.big_endian(4)?, 1 << 16),
             27 => (self.big_endian(8)?, 1 << 32),
-            _ => return None,
+            // Indefinite length is CBOR, and never ours; 28 to 30 are not CBOR (RFC 8949 §3).
+            31 if (BYTES..=MAP).contains(&major) => return Err(CborError::NotDeterministic),
+            _ => return Err(CborError::Malformed),
         };
-        (value >= least).then_some(value)
+        if value < least {
+            return Err(CborError::NotDeterministic);
+        }
+        Ok(value)
     }
 
-    fn big_endian(&mut self, width: u64) -> Option<u64> {
+    /// Reads a whole string of type `major`, [`BYTES`] or [`TEXT`].
+    pub(crate) fn string(&mut self, major: u8) -> Result<&'a [u8], CborError> {
+        let length = self.head(major)?;
+        self.take(length)
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'a [u8], CborError> {
+        let length = usize::try_from(length).map_err(|_| CborError::Malformed)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(CborError::Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn big_endian(&mut self, width: u64) -> Result<u64, CborError> {
         let bytes = self.take(width)?;
-        Some(
-            bytes
-                .iter()
-                .fold(0, |value, byte| value << 8 | u64::from(*byte)),
-        )
+        Ok(bytes
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 }
 
