@@ -115,6 +115,8 @@ check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
+    check 'footprint' benches/footprint.sh target/shipped
+    check 'memory' benches/memory.sh target/shipped
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

@@ -121,6 +121,17 @@ fn a_bad_bundle_policy_or_setting_is_one_clear_error() {
 }
 
 #[test]
+fn asking_for_backtraces_does_not_change_an_error() {
+    let output = Command::new(Programs::get().path("outhaul-agent"))
+        .args(["identity", "--state-dir", "/nonexistent"])
+        .envs([("RUST_BACKTRACE", "full"), ("RUST_LIB_BACKTRACE", "1")])
+        .output()
+        .unwrap();
+    assert_refused(&output, &["/nonexistent"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn what_the_command_line_cannot_do_it_says() {
     let world = World::connected().unwrap();
     let run = |arguments: &[&str]| world.outhaul_output(arguments).unwrap();
@@ -180,7 +191,7 @@ fn a_missing_image_and_an_unreadable_source_are_refused_with_their_reason() {
 }
 
 #[test]
-fn an_unreachable_broker_and_engine_are_said_and_waited_for() {
+fn an_unreachable_broker_is_said_and_waited_for() {
     let mut world = World::with_broker().unwrap();
     world.add_host().unwrap();
     world.write_policy("").unwrap();
@@ -192,4 +203,30 @@ fn an_unreachable_broker_and_engine_are_said_and_waited_for() {
     });
     world.start_broker().unwrap();
     world.wait_connected();
+}
+
+#[test]
+fn an_engine_that_is_not_running_is_said_refused_for_and_waited_for() {
+    docker::ensure_image().unwrap();
+    let mut world = World::with_broker().unwrap();
+    world.add_host().unwrap();
+    world.write_policy("").unwrap();
+    let socket = world.path("engine.sock");
+    world.engine_socket = Some(socket.clone());
+    world.start_egress().unwrap();
+    world.start_operator().unwrap();
+    world.wait_connected();
+    wait::until("the operator to say that the engine is silent", || {
+        let log = world.log("operator");
+        (log.contains("engine does not answer") && log.contains("engine.sock")).then_some(())
+    });
+    let run = ["run", docker::IMAGE, "--", "true"];
+    let refused = world.outhaul_output(&run).unwrap();
+    assert_refused(&refused, &["engine_unavailable"]);
+    assert!(docker::containers(&world.host).is_empty());
+    std::os::unix::fs::symlink("/var/run/docker.sock", &socket).unwrap();
+    wait::until("the engine to be used once it is there", || {
+        let output = world.outhaul_output(&run).unwrap();
+        output.status.success().then_some(())
+    });
 }

@@ -25,6 +25,8 @@ pub struct World {
     pub host: String,
     /// The broker's port on the loopback address.
     pub port: u16,
+    /// The engine's socket, if not the usual one.
+    pub engine_socket: Option<PathBuf>,
     broker: Option<Child>,
     operator: Option<Child>,
     egress: Option<Child>,
@@ -48,6 +50,7 @@ impl World {
             dir,
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
+            engine_socket: None,
             broker: None,
             operator: None,
             egress: None,
@@ -179,12 +182,19 @@ impl World {
                 self.path(path).to_string_lossy().into_owned(),
             ]
         };
-        [
+        let mut flags = [
             flag("--bundle", "bundle"),
             flag("--state-dir", "operator"),
             flag("--run-dir", "run"),
         ]
-        .concat()
+        .concat();
+        if let Some(socket) = &self.engine_socket {
+            flags.extend([
+                "--docker-socket".to_owned(),
+                socket.to_string_lossy().into_owned(),
+            ]);
+        }
+        flags
     }
 
     /// Waits until the broker shows the host as connected.

@@ -42,7 +42,7 @@ pub(super) async fn watch(site: Arc<Site>, look: Receiver<()>) {
                 was_heard = false;
                 said.warn(
                     "the engine does not answer, no sandbox can be started",
-                    error.to_string(),
+                    format!("{error} ({})", site.docker_socket.display()),
                 );
                 let random = random().map_or(u64::MAX, u64::from_le_bytes);
                 pace.after_failure(Lane::Ordinary, random)

@@ -14,8 +14,10 @@ use anyhow::Context as _;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
 use futures_rustls::TlsConnector;
 use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use smol::Timer;
@@ -191,8 +193,11 @@ pub fn tls_config(
         roots.add(certificate).context("read CA certificate")?;
     }
     anyhow::ensure!(!roots.is_empty(), "CA bundle holds no certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_details(provider, time)
+    let provider = CryptoProvider {
+        key_provider: &NoClientKeys,
+        ..rustls::crypto::ring::default_provider()
+    };
+    let mut config = ClientConfig::builder_with_details(Arc::new(provider), time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context("choose TLS 1.3")?
         .with_root_certificates(roots)
@@ -200,6 +205,19 @@ pub fn tls_config(
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// We prove who we are inside the connection, never in TLS: what would sign there is left out.
+#[derive(Debug)]
+struct NoClientKeys;
+
+impl KeyProvider for NoClientKeys {
+    fn load_private_key(
+        &self,
+        _: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no client certificates".to_owned()))
+    }
 }
 
 /// `future`, or nothing once `wait` has passed.
