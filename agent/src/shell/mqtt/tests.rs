@@ -434,7 +434,7 @@ fn an_unanswered_ping_ends_the_link() {
 #[test]
 fn a_broker_that_stops_reading_ends_the_link() {
     block_on(async {
-        let broker = TestBroker::start().await;
+        let broker = TestBroker::start().await.with_short_buffers();
         let options = LinkOptions {
             keep_alive: Duration::from_secs(1),
             ..broker.options()

@@ -46,6 +46,15 @@ impl TestBroker {
         }
     }
 
+    /// Lets little wait unread on the connections to come: by itself the kernel holds megabytes, as loopback's segments are long and
+    /// its send buffer is a number of segments.
+    pub(super) fn with_short_buffers(self) -> Self {
+        let socket = socket2::SockRef::from(&self.listener);
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        self
+    }
+
     pub(super) async fn accept(&self) -> Peer {
         let (tcp, _) = self.listener.accept().await.unwrap();
         tcp.set_nodelay(true).unwrap();
