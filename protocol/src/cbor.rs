@@ -47,8 +47,8 @@ where
     }
     let mut decoder = Decoder::new(bytes);
     let value = T::deserialize(&mut decoder)?;
-    decoder.end()?;
-    let mut same = Same { rest: bytes };
+    let known = decoder.end()?;
+    let mut same = Same { rest: &known };
     let encoded = serde_cbor::to_writer(&mut same, &value);
     if encoded.is_err() || !same.rest.is_empty() {
         return Err(CborError::NotDeterministic);

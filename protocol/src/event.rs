@@ -11,7 +11,7 @@ use crate::{
 
 int_word! {
     /// What an event tells.
-    pub enum Kind {
+    pub open enum Kind {
         /// The command was started.
         1 => Started = "started",
         /// A line, or part of one, of its standard output.
@@ -117,13 +117,9 @@ fn read<'a>(reader: &mut Reader<'a>) -> Option<Event<'a>> {
         return None;
     }
     let time = UnixMillis(reader.uint()?);
-    let label = reader.uint()?;
     let event = Event {
         time,
-        kind: Kind::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.label() == label)?,
+        kind: Kind::from_label(reader.uint()?)?,
         flags: reader.uint()?,
         size: reader.uint()?,
         value: reader.uint()?,

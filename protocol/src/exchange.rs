@@ -8,6 +8,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::{
     id::HostId,
+    install_key::{InstallKey, InstallSecret},
     key::{Host, Public, Secret},
     limits::EXCHANGE_BYTES_MAX,
     signed::{self, Message, Typ, VerifyError},
@@ -23,7 +24,7 @@ pub const CONTENT_TYPE: &str = "application/cbor";
 
 int_map! {
     /// What the broker asks to have signed, and its time.
-    pub struct Challenge {
+    pub open struct Challenge {
         /// Opaque to the host; good for a minute.
         1 => req nonce: ByteArray<32>,
         /// The broker's time, on which the host's `server_now` rests.
@@ -37,7 +38,16 @@ int_map! {
         /// Which key.
         1 => req kid: ByteArray<8>,
         /// The key itself; it travels inside TLS to the broker that made it, once.
-        2 => req secret: ByteArray<32>,
+        2 => req secret: InstallSecret,
+    }
+}
+
+impl From<&InstallKey> for InstallProof {
+    fn from(key: &InstallKey) -> Self {
+        Self {
+            kid: key.kid.into(),
+            secret: key.secret().clone(),
+        }
     }
 }
 
@@ -95,7 +105,7 @@ impl Message for Request {
 
 int_map! {
     /// The answer.
-    pub struct Grant {
+    pub open struct Grant {
         /// The connection token.
         1 => req token: ByteBuf,
         /// The broker's time.
@@ -107,7 +117,7 @@ int_map! {
 
 int_word! {
     /// Why an exchange was refused, as far as the host needs to know.
-    pub enum Refusal {
+    pub open enum Refusal {
         /// The request is not well-formed, or its nonce is too old: ask for a new challenge.
         1 => Malformed = "malformed",
         /// The install key is unknown, used, retired or expired: fetch a new bundle.
@@ -125,7 +135,7 @@ int_word! {
 
 int_map! {
     /// A refusal, as the body of a 4xx or 5xx answer.
-    pub struct Refused {
+    pub open struct Refused {
         /// Why.
         1 => req reason: Refusal,
         /// The broker's time.
@@ -174,10 +184,22 @@ pub fn follow<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeroize::Zeroizing;
+
     use crate::key::seeded;
 
     fn host() -> HostId {
         HostId::new("edge-1").unwrap()
+    }
+
+    fn install_key() -> InstallKey {
+        InstallKey::new([5; 8], Zeroizing::new([6; 32]))
+    }
+
+    #[test]
+    fn an_install_keys_secret_is_not_printed() {
+        let proof = Proof::InstallKey(InstallProof::from(&install_key()));
+        assert!(format!("{proof:?}").contains("secret: (redacted)"));
     }
 
     #[test]
@@ -188,10 +210,7 @@ mod tests {
             host: host(),
             key: own.public(),
             generation: 1,
-            proof: Proof::InstallKey(InstallProof {
-                kid: [0; 8].into(),
-                secret: [0; 32].into(),
-            }),
+            proof: Proof::InstallKey(InstallProof::from(&install_key())),
         };
         assert!(verify_request(&sign_request(&own, &request)).is_ok());
         request.key = seeded::<Host>(2).public();

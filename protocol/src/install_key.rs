@@ -5,7 +5,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteArray;
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 const PREFIX: &str = "ohk1";
@@ -19,8 +22,12 @@ const CHECK_DIGITS: usize = 6;
 pub struct InstallKey {
     /// Which key it is; no secret.
     pub kid: [u8; 8],
-    secret: Zeroizing<[u8; 32]>,
+    secret: InstallSecret,
 }
+
+/// What redeems an install key: 32 bytes that are wiped on drop, not printed, and compared in constant time.
+#[derive(Clone)]
+pub struct InstallSecret(Zeroizing<[u8; 32]>);
 
 /// The text is not an install key, or was not copied whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,19 +38,16 @@ impl InstallKey {
     /// A key of bytes from the system's generator.
     #[must_use]
     pub fn new(kid: [u8; 8], secret: Zeroizing<[u8; 32]>) -> Self {
-        Self { kid, secret }
+        Self {
+            kid,
+            secret: InstallSecret(secret),
+        }
     }
 
     /// The secret, for the request that redeems it.
     #[must_use]
-    pub fn secret(&self) -> &[u8; 32] {
+    pub fn secret(&self) -> &InstallSecret {
         &self.secret
-    }
-
-    /// What the broker stores.
-    #[must_use]
-    pub fn secret_hash(&self) -> [u8; 32] {
-        hash_secret(&self.secret)
     }
 
     /// The text form.
@@ -53,7 +57,7 @@ impl InstallKey {
         text.reserve_exact(KID_DIGITS + SECRET_DIGITS + CHECK_DIGITS + 3);
         push_base62(&mut text, &self.kid, KID_DIGITS);
         text.push('_');
-        push_base62(&mut text, &*self.secret, SECRET_DIGITS);
+        push_base62(&mut text, &*self.secret.0, SECRET_DIGITS);
         let check = crc32(text.as_bytes());
         text.push('_');
         push_base62(&mut text, &check.to_be_bytes(), CHECK_DIGITS);
@@ -80,7 +84,7 @@ impl InstallKey {
         Ok(Self {
             kid: from_base62(kid, KID_DIGITS).ok_or(BadInstallKey)?,
             secret: from_base62(secret, SECRET_DIGITS)
-                .map(Zeroizing::new)
+                .map(|secret| InstallSecret(Zeroizing::new(secret)))
                 .ok_or(BadInstallKey)?,
         })
     }
@@ -92,10 +96,39 @@ impl fmt::Debug for InstallKey {
     }
 }
 
-/// SHA-256 of a secret.
-#[must_use]
-pub fn hash_secret(secret: &[u8; 32]) -> [u8; 32] {
-    Sha256::digest(secret).into()
+impl InstallSecret {
+    /// Its SHA-256: what the broker stores.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(*self.0).into()
+    }
+}
+
+impl fmt::Debug for InstallSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(redacted)")
+    }
+}
+
+impl PartialEq for InstallSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&*other.0).into()
+    }
+}
+
+impl Eq for InstallSecret {}
+
+impl Serialize for InstallSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&*self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for InstallSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = ByteArray::<32>::deserialize(deserializer)?;
+        Ok(Self(Zeroizing::new(bytes.into_array())))
+    }
 }
 
 /// What audit rows show of a key: 8 bytes of the hash of its hash, in hexadecimal, which find it and open nothing.
@@ -167,7 +200,8 @@ mod tests {
             let text = key(byte).to_text();
             assert_eq!(text.len(), 4 + 1 + 11 + 1 + 43 + 1 + 6);
             let read = InstallKey::from_text(&format!(" {}\n", *text)).unwrap();
-            assert_eq!((read.kid, *read.secret()), ([byte; 8], [byte; 32]));
+            assert_eq!(read.kid, [byte; 8]);
+            assert_eq!(read.secret(), key(byte).secret());
         }
     }
 
@@ -190,7 +224,7 @@ mod tests {
     #[test]
     fn a_key_does_not_print_and_its_fingerprint_is_not_its_hash() {
         assert_eq!(format!("{:?}", key(1)), "ohk1_(redacted)");
-        let hash = key(1).secret_hash();
+        let hash = key(1).secret().hash();
         assert!(!crate::id::hex(&hash).contains(&fingerprint(&hash)));
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }

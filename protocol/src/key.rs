@@ -152,8 +152,11 @@ impl<R: Role> Public<R> {
     /// Reads 32 bytes (RFC 8032 §5.1.3).
     ///
     /// # Errors
-    /// [`BadKey`] if they are not a point of the curve, or one of small order.
+    /// [`BadKey`] if they are not a point of the curve in its one encoding, or one of small order.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, BadKey> {
+        if !is_canonical(bytes) {
+            return Err(BadKey::Malformed);
+        }
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::Malformed)?;
         if key.is_weak() {
             return Err(BadKey::Weak);
@@ -257,6 +260,12 @@ impl<'de, R: Role> Deserialize<'de> for Public<R> {
     }
 }
 
+/// Whether y is below p = 2^255 − 19, as RFC 8032 §5.1.3 has it and the library does not ask. The last bit is the sign of x.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = bytes;
+    last & 0x7f != 0x7f || *first < 0xed || middle.iter().any(|byte| *byte != 0xff)
+}
+
 #[cfg(test)]
 pub(crate) fn seeded<R: Role>(byte: u8) -> Secret<R> {
     Secret::from_seed(&Zeroizing::new([byte; 32]))
@@ -292,6 +301,24 @@ mod tests {
         assert_eq!(
             Public::<Host>::from_bytes(&identity).err(),
             Some(BadKey::Weak)
+        );
+    }
+
+    #[test]
+    fn a_key_has_one_encoding() {
+        // y = p + 3, which is y = 3 once more, and a point of the curve.
+        let mut three = [0; 32];
+        three[0] = 3;
+        assert!(Public::<Host>::from_bytes(&three).is_ok());
+        let mut again = [0xff; 32];
+        (again[0], again[31]) = (0xf0, 0x7f);
+        assert!(
+            VerifyingKey::from_bytes(&again).is_ok(),
+            "the library takes it"
+        );
+        assert_eq!(
+            Public::<Host>::from_bytes(&again).err(),
+            Some(BadKey::Malformed)
         );
     }
 

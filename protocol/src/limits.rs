@@ -60,6 +60,9 @@ pub const SOURCES_MAX: usize = 16;
 /// The longest free text in a report, in bytes: a reason that a person reads.
 pub const DETAIL_BYTES_MAX: usize = 512;
 
+/// The longest name in a report that is not ours, in bytes: an engine's id of an image or a container, an operator's version.
+pub const REPORT_NAME_BYTES_MAX: usize = 256;
+
 /// Sandboxes that one `status` or `reconciled` report lists. A host that runs more sends several.
 pub const REPORT_SANDBOXES_MAX: usize = 256;
 
@@ -77,3 +80,12 @@ pub const SANDBOX_TOKEN_LIFE_S_MAX: u64 = 15 * 60;
 
 /// Dispatchers that a bundle or a policy may list.
 pub const DISPATCHERS_MAX: usize = 64;
+
+/// The first label that a reader of an open message skips if it does not know it; below, it must know what it reads.
+pub const OPEN_LABELS_FROM: i64 = 64;
+
+/// Pairs of one map. Ours have at most 11; and 23 fit the first byte of its head.
+pub const MAP_PAIRS_MAX: u64 = 23;
+
+/// How deep arrays and maps may nest in a value that is skipped.
+pub const SKIPPED_DEPTH_MAX: usize = 8;

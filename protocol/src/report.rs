@@ -6,7 +6,10 @@ use crate::{
     command::Content,
     id::{CommandId, HostId, SandboxId},
     key::{Host, Public, Sandbox, Secret},
-    limits::{DETAIL_BYTES_MAX, MESSAGE_BYTES_MAX},
+    limits::{
+        BATCH_BODY_BYTES_MAX, BATCH_HEAD_BYTES_MAX, DETAIL_BYTES_MAX, MESSAGE_BYTES_MAX,
+        REPORT_NAME_BYTES_MAX, REPORT_SANDBOXES_MAX,
+    },
     signed::{self, Message, Typ, Verified, VerifyError},
     time::UnixMillis,
     topic::Topic,
@@ -14,7 +17,7 @@ use crate::{
 
 int_word! {
     /// Why a command was refused or a sandbox failed: stable words that a user can act on.
-    pub enum Reason {
+    pub open enum Reason {
         /// The host owner's policy says no; the detail names the rule.
         1 => PolicyRefused = "policy_refused",
         /// The engine has no such image, and may not or cannot pull it.
@@ -58,7 +61,7 @@ int_word! {
 
 int_word! {
     /// Where a sandbox stands.
-    pub enum State {
+    pub open enum State {
         /// Being made.
         1 => Creating = "creating",
         /// At work.
@@ -80,14 +83,14 @@ impl State {
     pub fn is_final(self) -> bool {
         match self {
             Self::Finished | Self::Failed => true,
-            Self::Creating | Self::Running | Self::Paused | Self::Unknown => false,
+            Self::Creating | Self::Running | Self::Paused | Self::Unknown | Self::Other(_) => false,
         }
     }
 }
 
 int_map! {
     /// A command was refused; nothing was done.
-    pub struct Refused {
+    pub open struct Refused {
         /// Which.
         1 => req command: CommandId,
         /// About which sandbox.
@@ -101,7 +104,7 @@ int_map! {
 
 int_map! {
     /// A sandbox is at work. This binds its key to it: whoever trusts the host's key can check its events.
-    pub struct Launched {
+    pub open struct Launched {
         /// The command that asked for it.
         1 => req command: CommandId,
         /// Which.
@@ -119,7 +122,7 @@ int_map! {
 
 int_map! {
     /// A sandbox has ended: by itself if there is an exit code and no reason.
-    pub struct Ended {
+    pub open struct Ended {
         /// The command that asked for it, if it is known.
         1 => opt command: CommandId,
         /// Which.
@@ -137,7 +140,7 @@ int_map! {
 
 int_map! {
     /// A batch that a container left unsent, verbatim: the operator can pass it on, and cannot alter it.
-    pub struct Forwarded {
+    pub open struct Forwarded {
         /// Whose.
         1 => req sandbox: SandboxId,
         /// The signed head and the body.
@@ -147,7 +150,7 @@ int_map! {
 
 int_map! {
     /// A stop was carried out, or there was nothing left to stop.
-    pub struct Stopped {
+    pub open struct Stopped {
         /// The command that asked for it.
         1 => req command: CommandId,
         /// Which.
@@ -157,7 +160,7 @@ int_map! {
 
 int_map! {
     /// One sandbox as the host sees it.
-    pub struct Sighting {
+    pub open struct Sighting {
         /// Which.
         1 => req sandbox: SandboxId,
         /// Where it stands.
@@ -167,7 +170,7 @@ int_map! {
 
 int_map! {
     /// What the operator found when it came back, and that it is alive ever since.
-    pub struct Status {
+    pub open struct Status {
         /// The generation of the host's key.
         1 => req generation: u64,
         /// The operator's version.
@@ -183,7 +186,7 @@ int_map! {
 
 int_choice! {
     /// What a report says.
-    pub enum News {
+    pub open enum News {
         /// A command was refused.
         1 => Refused(Refused),
         /// A sandbox is at work.
@@ -209,7 +212,7 @@ impl News {
             | Self::Ended(Ended { sandbox, .. })
             | Self::Stopped(Stopped { sandbox, .. })
             | Self::Forwarded(Forwarded { sandbox, .. }) => Some(sandbox),
-            Self::Status(_) => None,
+            Self::Status(_) | Self::Other(_) => None,
         }
     }
 
@@ -221,7 +224,26 @@ impl News {
             | Self::Launched(Launched { command, .. })
             | Self::Stopped(Stopped { command, .. }) => Some(*command),
             Self::Ended(ended) => ended.command,
-            Self::Forwarded(_) | Self::Status(_) => None,
+            Self::Forwarded(_) | Self::Status(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Whether everything in it is as short as it must be.
+    fn is_bounded(&self) -> bool {
+        match self {
+            Self::Refused(Refused { detail, .. }) | Self::Ended(Ended { detail, .. }) => {
+                detail.len() <= DETAIL_BYTES_MAX
+            }
+            Self::Launched(Launched {
+                image, container, ..
+            }) => image.len().max(container.len()) <= REPORT_NAME_BYTES_MAX,
+            Self::Forwarded(Forwarded { batch, .. }) => {
+                batch.len() <= BATCH_HEAD_BYTES_MAX + BATCH_BODY_BYTES_MAX
+            }
+            Self::Status(Status {
+                version, sandboxes, ..
+            }) => version.len() <= REPORT_NAME_BYTES_MAX && sandboxes.len() <= REPORT_SANDBOXES_MAX,
+            Self::Stopped(_) | Self::Other(_) => true,
         }
     }
 
@@ -235,13 +257,14 @@ impl News {
             Self::Stopped(_) => "stopped",
             Self::Forwarded(_) => "forwarded",
             Self::Status(_) => "status",
+            Self::Other(_) => "other",
         }
     }
 }
 
 int_map! {
     /// A report.
-    pub struct Report {
+    pub open struct Report {
         /// Who says so.
         1 => req host: HostId,
         /// Counts up by one over the life of the host's state directory.
@@ -275,7 +298,8 @@ pub fn verify(
     host: &HostId,
 ) -> Result<Verified<Report, Host>, VerifyError> {
     let verified = signed::verify::<Report>(bytes, keys, topic_of(host).as_bytes())?;
-    if verified.value().host == *host {
+    let report = verified.value();
+    if report.host == *host && report.news.is_bounded() {
         Ok(verified)
     } else {
         Err(VerifyError::Envelope)
@@ -367,6 +391,50 @@ mod tests {
             );
             assert!(verify(&bytes, &[key.public()], &HostId::new("edge-2").unwrap()).is_err());
             assert!(verify(&bytes, &[seeded::<Host>(3).public()], &host).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_its_limit_is_refused() {
+        let key = seeded::<Host>(1);
+        let host = HostId::new("edge-1").unwrap();
+        let verifies = |news: News| {
+            let report = Report {
+                host: host.clone(),
+                number: 9,
+                time: UnixMillis(5),
+                news,
+            };
+            verify(&sign(&key, &report), &[key.public()], &host).is_ok()
+        };
+        let sandbox = SandboxId::new("build-7").unwrap();
+        let long = |max: usize, over: usize| "x".repeat(max + over);
+        for (over, fits) in [(0, true), (1, false)] {
+            for mut news in every_news() {
+                match &mut news {
+                    News::Refused(Refused { detail, .. }) | News::Ended(Ended { detail, .. }) => {
+                        *detail = long(DETAIL_BYTES_MAX, over);
+                    }
+                    News::Launched(launched) => {
+                        launched.image = long(REPORT_NAME_BYTES_MAX, 0);
+                        launched.container = long(REPORT_NAME_BYTES_MAX, over);
+                    }
+                    News::Forwarded(forwarded) => {
+                        let bytes_max = BATCH_HEAD_BYTES_MAX + BATCH_BODY_BYTES_MAX;
+                        forwarded.batch = vec![0; bytes_max + over].into();
+                    }
+                    News::Status(status) => {
+                        let sighting = Sighting {
+                            sandbox: sandbox.clone(),
+                            state: State::Running,
+                        };
+                        status.sandboxes = vec![sighting; REPORT_SANDBOXES_MAX + over];
+                    }
+                    News::Stopped(_) | News::Other(_) => continue,
+                }
+                let word = news.word();
+                assert_eq!(verifies(news), fits, "{word} by {over}");
+            }
         }
     }
 

@@ -62,7 +62,11 @@ impl Scope {
     fn is_within_bounds(&self) -> bool {
         self.0.len() <= SCOPE_ENTRIES_MAX
             && self.0.iter().all(|(filter, permissions)| {
-                is_filter(filter) && (1..=2).contains(&permissions.len())
+                is_filter(filter)
+                    && matches!(
+                        permissions.as_slice(),
+                        [_] | [Permission::Pub, Permission::Sub]
+                    )
             })
     }
 }

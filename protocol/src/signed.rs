@@ -176,15 +176,10 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`VerifyError::Envelope`] if it is longer than `bytes_max`, of another kind, or not in our profile.
     pub fn parse(bytes: &'a [u8], typ: Typ, bytes_max: usize) -> Result<Self, VerifyError> {
-        if bytes.len() > bytes_max {
-            return Err(VerifyError::Envelope);
-        }
-        let (envelope, rest) = Self::parse_front(bytes, typ)?;
-        if rest.is_empty() {
-            Ok(envelope)
-        } else {
-            Err(VerifyError::Envelope)
-        }
+        let (envelope, rest) = Self::read(bytes, typ, bytes_max, false)?;
+        rest.is_empty()
+            .then_some(envelope)
+            .ok_or(VerifyError::Envelope)
     }
 
     /// Takes apart the envelope at the front of `bytes`; what follows it is given back.
@@ -192,8 +187,36 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`VerifyError::Envelope`] if it is of another kind, or not in our profile.
     pub fn parse_front(bytes: &'a [u8], typ: Typ) -> Result<(Self, &'a [u8]), VerifyError> {
+        Self::read(bytes, typ, usize::MAX, false)
+    }
+
+    /// Takes apart a token that fills `bytes` exactly. It alone may carry a parent: the unprotected header is under no signature, and
+    /// of a delegated token the parent's own signature and the chain's rules hold what is there.
+    ///
+    /// # Errors
+    /// [`VerifyError::Envelope`], as [`Envelope::parse`].
+    pub(crate) fn parse_token(
+        bytes: &'a [u8],
+        typ: Typ,
+        bytes_max: usize,
+    ) -> Result<Self, VerifyError> {
+        let (envelope, rest) = Self::read(bytes, typ, bytes_max, true)?;
+        rest.is_empty()
+            .then_some(envelope)
+            .ok_or(VerifyError::Envelope)
+    }
+
+    fn read(
+        bytes: &'a [u8],
+        typ: Typ,
+        bytes_max: usize,
+        parent_allowed: bool,
+    ) -> Result<(Self, &'a [u8]), VerifyError> {
+        if bytes.len() > bytes_max {
+            return Err(VerifyError::Envelope);
+        }
         let mut reader = Reader::new(bytes);
-        let envelope = read(&mut reader, typ, true).ok_or(VerifyError::Envelope)?;
+        let envelope = read(&mut reader, typ, parent_allowed).ok_or(VerifyError::Envelope)?;
         Ok((envelope, reader.rest()))
     }
 
@@ -352,13 +375,22 @@ mod tests {
         let one = seal(None);
         let two = seal(Some(&one));
         let three = seal(Some(&two));
+        let parse = |bytes| Envelope::parse_token(bytes, Note::TYP, 1024);
+        assert_eq!(parse(&two).unwrap().parent, Some(&one[..]));
+        assert_eq!(parse(&three).unwrap_err(), VerifyError::Envelope);
+    }
+
+    #[test]
+    fn nothing_can_be_put_into_the_header_that_no_signature_covers() {
+        let key = seeded::<Dispatcher>(1);
+        let one = sign(&key, &NOTE, b"");
+        let with_parent = seal(&key, Note::TYP, &cbor::to_vec(&NOTE), b"", Some(&one));
+        assert!(verify::<Note>(&one, &[key.public()], b"").is_ok());
         assert_eq!(
-            Envelope::parse(&two, Note::TYP, 1024).unwrap().parent,
-            Some(&one[..])
+            verify::<Note>(&with_parent, &[key.public()], b"").err(),
+            Some(VerifyError::Envelope)
         );
-        assert_eq!(
-            Envelope::parse(&three, Note::TYP, 1024).unwrap_err(),
-            VerifyError::Envelope
-        );
+        assert!(peek::<Note>(&with_parent).is_err());
+        assert!(Envelope::parse_front(&with_parent, Note::TYP).is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     cbor::{self, CborError},
     id::{HostId, SandboxId},
     key::{Holder, Host, Issuer, Public, Role, Secret},
-    limits::{SANDBOX_TOKEN_LIFE_S_MAX, TOKEN_BYTES_MAX},
+    limits::{HOST_TOKEN_LIFE_S_MAX, SANDBOX_TOKEN_LIFE_S_MAX, TOKEN_BYTES_MAX},
     scope::{Permission, Scope},
     signed::{self, Envelope, Typ, VerifyError},
     time::{UnixMillis, is_early, is_expired},
@@ -241,7 +241,7 @@ pub fn mint_sandbox(
 /// # Errors
 /// [`TokenError`] if it cannot be read.
 pub fn peek(token: &[u8]) -> Result<Claims, TokenError> {
-    claims_of(&Envelope::parse(token, TYP, TOKEN_BYTES_MAX)?)
+    claims_of(&Envelope::parse_token(token, TYP, TOKEN_BYTES_MAX)?)
 }
 
 /// Checks a token and, if it has one, its parent.
@@ -254,7 +254,7 @@ pub fn check(
     audience: &str,
     now: UnixMillis,
 ) -> Result<Grant, TokenError> {
-    let leaf = Envelope::parse(token, TYP, TOKEN_BYTES_MAX)?;
+    let leaf = Envelope::parse_token(token, TYP, TOKEN_BYTES_MAX)?;
     match leaf.parent {
         None => check_host(&leaf, issuers, audience, now).map(|(grant, _)| grant),
         Some(parent) => {
@@ -278,6 +278,9 @@ fn check_host(
     let (Subject::Host(_), Some(generation)) = (&subject, claims.generation) else {
         return Err(TokenError::Claims);
     };
+    if claims.expires_s.saturating_sub(claims.issued_s) > HOST_TOKEN_LIFE_S_MAX {
+        return Err(TokenError::Claims);
+    }
     let grant = Grant {
         holder: holder_of(&claims)?,
         subject,
@@ -480,6 +483,14 @@ mod tests {
     fn another_issuer_audience_or_byte_is_refused() {
         let world = world();
         let stranger = seeded::<Issuer>(9).public();
+        let too_long = HOST_TOKEN_LIFE_S_MAX + 1;
+        let mut claims = peek(&world.host_token).unwrap();
+        claims.expires_s = claims.issued_s + too_long;
+        assert_eq!(
+            check_at(&world, &seal_claims(&world.issuer, &claims, None), NOW).unwrap_err(),
+            TokenError::Claims,
+            "a life beyond the longest"
+        );
         for token in [&world.host_token, &world.sandbox_token] {
             assert!(check(token, &[stranger], AUDIENCE, NOW).is_err());
             assert_eq!(

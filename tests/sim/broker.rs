@@ -57,7 +57,7 @@ impl Broker {
             state: HostState::New,
             keys: Vec::new(),
             kid: install_key.kid,
-            secret_sha256: install_key.secret_hash(),
+            secret_sha256: install_key.secret().hash(),
             used: None,
             enrolments: 0,
             repeats: 0,

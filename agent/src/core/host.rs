@@ -274,16 +274,21 @@ impl Host {
                 self.in_doubt = false;
                 let is_final = match refusal {
                     Refusal::InstallKey | Refusal::Proof | Refusal::Revoked => !self.enrolled,
-                    Refusal::Malformed | Refusal::Locked | Refusal::Unavailable => false,
+                    Refusal::Malformed
+                    | Refusal::Locked
+                    | Refusal::Unavailable
+                    | Refusal::Other(_) => false,
                 };
                 if is_final {
                     self.effects.push_back(Effect::GiveUp(refusal));
                 }
                 match refusal {
                     Refusal::Malformed | Refusal::Unavailable => Lane::Ordinary,
-                    Refusal::InstallKey | Refusal::Proof | Refusal::Locked | Refusal::Revoked => {
-                        Lane::Refused
-                    }
+                    Refusal::InstallKey
+                    | Refusal::Proof
+                    | Refusal::Locked
+                    | Refusal::Revoked
+                    | Refusal::Other(_) => Lane::Refused,
                 }
             }
             Failure::Unreachable | Failure::NotPersisted => Lane::Ordinary,

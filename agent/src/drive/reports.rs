@@ -262,7 +262,11 @@ fn sighting(record: &SandboxRecord, engine: bool) -> Sighting {
 fn is_used(news: &News) -> bool {
     match news {
         News::Launched(_) | News::Ended(_) => true,
-        News::Refused(_) | News::Stopped(_) | News::Forwarded(_) | News::Status(_) => false,
+        News::Refused(_)
+        | News::Stopped(_)
+        | News::Forwarded(_)
+        | News::Status(_)
+        | News::Other(_) => false,
     }
 }
 

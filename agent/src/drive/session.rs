@@ -173,6 +173,9 @@ pub(super) fn remedy(refusal: Refusal) -> &'static str {
         }
         Refusal::Revoked => "this host was removed from the broker",
         Refusal::Unavailable => "the broker cannot say now",
+        Refusal::Other(_) => {
+            "the broker is newer than this operator and gives a reason that it does not know: update it"
+        }
     }
 }
 

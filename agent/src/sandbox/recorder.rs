@@ -172,7 +172,9 @@ impl Recorder {
         match kind {
             Kind::Stderr => &mut self.stderr,
             Kind::Progress => &mut self.progress,
-            Kind::Stdout | Kind::Started | Kind::Exited | Kind::Gap => &mut self.stdout,
+            Kind::Stdout | Kind::Started | Kind::Exited | Kind::Gap | Kind::Other(_) => {
+                &mut self.stdout
+            }
         }
     }
 

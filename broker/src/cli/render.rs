@@ -40,7 +40,7 @@ pub(crate) fn plain(line: &Line, terminals: Terminals) -> Piece {
             Kind::Stdout => piece.stdout = output(told, terminals.stdout),
             Kind::Stderr => piece.stderr = output(told, terminals.stderr),
             Kind::Gap => piece.stderr = remark(&format!("warning: {}", dropped(told))),
-            Kind::Started | Kind::Progress | Kind::Exited => {}
+            Kind::Started | Kind::Progress | Kind::Exited | Kind::Other(_) => {}
         },
         What::Unverified(why) => {
             piece.stderr = remark(&format!("WARNING: not verified, not shown: {why}"));
@@ -130,7 +130,13 @@ fn event_text(told: &Told) -> String {
         }
         Kind::Exited => format!("code {}", told.value),
         Kind::Gap => dropped(told),
+        Kind::Other(label) => newer("kind of event", label),
     }
+}
+
+/// What a newer program than this one said, in words.
+fn newer(what: &str, label: u64) -> String {
+    format!("({what} {label}, which this version does not know)")
 }
 
 fn news_text(news: &News) -> String {
@@ -153,6 +159,7 @@ fn news_text(news: &News) -> String {
             format!("{}{code}{why}", ended.state)
         }
         News::Stopped(_) | News::Forwarded(_) => String::new(),
+        News::Other(label) => newer("report", *label),
         News::Status(status) => {
             let running = status
                 .sandboxes
@@ -212,6 +219,7 @@ fn event_json(told: &Told) -> Value {
         }),
         Kind::Exited => json!({ "type": kind, "code": told.value }),
         Kind::Gap => json!({ "type": kind, "events": told.value, "bytes": told.size }),
+        Kind::Other(label) => json!({ "type": kind, "label": label }),
     }
 }
 
@@ -232,6 +240,7 @@ fn news_json(news: &News) -> Value {
         }),
         News::Stopped(stopped) => json!({ "type": kind, "command": stopped.command.to_string() }),
         News::Forwarded(_) => json!({ "type": kind }),
+        News::Other(label) => json!({ "type": kind, "label": label }),
         News::Status(status) => {
             let sandboxes: Vec<Value> = status
                 .sandboxes

@@ -249,7 +249,7 @@ impl Follow {
                 .stream(host, &forwarded.sandbox)
                 .batch(&place, forwarded.batch.to_vec()),
             News::Ended(ended) => self.stream(host, &ended.sandbox).ended(&place, report.time),
-            News::Refused(_) | News::Stopped(_) | News::Status(_) => Vec::new(),
+            News::Refused(_) | News::Stopped(_) | News::Status(_) | News::Other(_) => Vec::new(),
         };
         let shown = place.line(report.time, What::Report(report.news));
         match &shown.what {

@@ -134,7 +134,8 @@ impl Watch {
             | News::Refused(_)
             | News::Stopped(_)
             | News::Forwarded(_)
-            | News::Status(_) => {}
+            | News::Status(_)
+            | News::Other(_) => {}
         }
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use protocol::{
     exchange::{Proof, Refusal, Request, Succession},
-    install_key::hash_secret,
     key::{Host, Public},
     limits::HOST_TOKEN_LIFE_S_MAX,
     signed::{self, Verified},
@@ -117,7 +116,7 @@ pub fn decide(
         }
         Proof::InstallKey(proof) => Decision::Redeem {
             kid: proof.kid.into_array(),
-            secret_sha256: hash_secret(&proof.secret),
+            secret_sha256: proof.secret.hash(),
         },
         Proof::HostKey(_) if request.generation <= FIRST_GENERATION => {
             Decision::Refuse(Refuse::Generation)
@@ -207,8 +206,9 @@ pub const fn refusal_of_redemption(refusal: RedeemRefusal) -> Refusal {
 #[cfg(test)]
 mod tests {
     use protocol::{
-        exchange::{InstallProof, sign_request, verify_request},
+        exchange::{sign_request, verify_request},
         id::HostId,
+        install_key::InstallKey,
         key::Secret,
     };
     use serde_bytes::ByteBuf;
@@ -381,15 +381,11 @@ mod tests {
 
     #[test]
     fn an_install_key_goes_to_the_store_hashed_and_for_the_first_generation_only() {
-        let proof = || {
-            Proof::InstallKey(InstallProof {
-                kid: [5; 8].into(),
-                secret: [6; 32].into(),
-            })
-        };
+        let install = InstallKey::new([5; 8], Zeroizing::new([6; 32]));
+        let proof = || Proof::InstallKey((&install).into());
         let redeem = Decision::Redeem {
             kid: [5; 8],
-            secret_sha256: hash_secret(&[6; 32]),
+            secret_sha256: install.secret().hash(),
         };
         for generation in 0..4 {
             let decided = decide(&request(1, generation, proof()), Ok(()), None, WINDOW, NOW);

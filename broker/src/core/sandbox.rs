@@ -78,7 +78,11 @@ pub fn after_report(now: Option<&Standing>, news: &News, is_stop: bool) -> Optio
             text: None,
             ..before
         },
-        News::Refused(_) | News::Stopped(_) | News::Forwarded(_) | News::Status(_) => return None,
+        News::Refused(_)
+        | News::Stopped(_)
+        | News::Forwarded(_)
+        | News::Status(_)
+        | News::Other(_) => return None,
     };
     (now != Some(&after)).then_some(after)
 }
@@ -87,6 +91,11 @@ pub fn after_report(now: Option<&Standing>, news: &News, is_stop: bool) -> Optio
 /// report, which says why.
 #[must_use]
 pub fn after_sighting(now: Option<&Standing>, seen: State) -> Option<Standing> {
+    let seen = match seen {
+        // A newer operator's word: what it means is not known here.
+        State::Other(_) => State::Unknown,
+        known => known,
+    };
     if seen.is_final() || now.is_some_and(|now| now.state.is_final() || now.state == seen) {
         return None;
     }

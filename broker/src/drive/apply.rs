@@ -84,7 +84,8 @@ impl Plane {
             | News::Ended(_)
             | News::Stopped(_)
             | News::Forwarded(_)
-            | News::Status(_) => None,
+            | News::Status(_)
+            | News::Other(_) => None,
         };
         let changed = self.change(host, id, offset, time_ms, |now| {
             sandbox::after_report(now, &report.news, is_stop)
@@ -187,7 +188,7 @@ impl Plane {
             State::Finished => "sandbox.finished",
             State::Failed if refused => "sandbox.refused",
             State::Failed => "sandbox.failed",
-            State::Creating | State::Paused | State::Unknown => return Ok(()),
+            State::Creating | State::Paused | State::Unknown | State::Other(_) => return Ok(()),
         };
         let fields = json!({
             "offset": offset,

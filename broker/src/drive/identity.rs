@@ -321,7 +321,7 @@ impl Plane {
             name: host.to_string(),
             kind,
             kid,
-            secret_sha256: key.secret_hash(),
+            secret_sha256: key.secret().hash(),
             expires_ms: now.plus(self.inner.parts.install_key_life).0,
         };
         match self

@@ -125,7 +125,8 @@ impl Plane {
             | News::Launched(_)
             | News::Ended(_)
             | News::Stopped(_)
-            | News::Status(_) => None,
+            | News::Status(_)
+            | News::Other(_) => None,
         };
         let bytes =
             entry.frame_bytes() + wrapped.as_ref().map_or(0, |(_, entry)| entry.frame_bytes());

@@ -114,7 +114,7 @@ impl Plane {
         }
         match report.news {
             // What was so then need not be so now; the next one says.
-            News::Status(_) | News::Forwarded(_) => Ok(()),
+            News::Status(_) | News::Forwarded(_) | News::Other(_) => Ok(()),
             News::Refused(_) | News::Launched(_) | News::Ended(_) | News::Stopped(_) => {
                 self.apply_report(&report, record.offset, record.time_ms)
             }

@@ -106,11 +106,7 @@ async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Resu
 }
 
 async fn enroll(plane: &Plane, install: &InstallKey, key: u8) -> Result<Grant, Refusal> {
-    let proof = InstallProof {
-        kid: install.kid.into(),
-        secret: (*install.secret()).into(),
-    };
-    exchange(plane, key, 1, Proof::InstallKey(proof)).await
+    exchange(plane, key, 1, Proof::InstallKey(install.into())).await
 }
 
 async fn renew(plane: &Plane, old: u8, new: u8, generation: u64) -> Result<Grant, Refusal> {

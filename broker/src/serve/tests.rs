@@ -13,8 +13,8 @@ use protocol::{
     cbor,
     command::{self, Command, Content, Launch, Limits, Order},
     exchange::{
-        CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Grant, InstallProof, Proof, Refusal, Refused,
-        Request, sign_request,
+        CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Grant, Proof, Refusal, Refused, Request,
+        sign_request,
     },
     id::{CommandId, HostId, SandboxId},
     install_key::InstallKey,
@@ -196,10 +196,7 @@ async fn enroll(broker: &Running, bundle: &Value, key: u8) -> (StatusCode, Bytes
         host: HostId::new("edge-1").unwrap(),
         key: key.public(),
         generation: 1,
-        proof: Proof::InstallKey(InstallProof {
-            kid: install.kid.into(),
-            secret: (*install.secret()).into(),
-        }),
+        proof: Proof::InstallKey((&install).into()),
     };
     let (status, _, bytes) = broker
         .remote(

@@ -152,7 +152,7 @@ fn refused(plane: &Plane, reason: Refusal) -> Response {
         Refusal::InstallKey | Refusal::Proof | Refusal::Locked | Refusal::Revoked => {
             StatusCode::FORBIDDEN
         }
-        Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Unavailable | Refusal::Other(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     cbor_response(
         status,

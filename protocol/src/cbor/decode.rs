@@ -4,6 +4,8 @@
 //! as they are announced. No other encoding of a struct, no text for bytes, no tag, float or unknown field gets through. (A general decoder
 //! also costs the operator 350 KB: it is instantiated whole for every type that it can meet.)
 
+use std::borrow::Cow;
+
 use serde::de::{
     self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
     value::BorrowedStrDeserializer,
@@ -11,40 +13,70 @@ use serde::de::{
 
 use super::{
     CborError,
-    head::{ARRAY, BYTES, MAP, NEGATIVE, Reader, TEXT, UINT},
+    head::{ARRAY, BYTES, FALSE, MAP, NEGATIVE, NULL, Reader, TRUE, UINT},
 };
+use crate::limits::{MAP_PAIRS_MAX, OPEN_LABELS_FROM, SKIPPED_DEPTH_MAX};
 
 /// Items for which room is made before they have been read. More than most lists hold; a list grows as its items come.
 const ROOM_AHEAD: usize = 16;
 
-const FALSE: u8 = 0xf4;
-const TRUE: u8 = 0xf5;
-const NULL: u8 = 0xf6;
-
 /// Reads one value from the front of a slice.
 #[derive(Debug)]
 pub(super) struct Decoder<'de> {
+    bytes: &'de [u8],
     reader: Reader<'de>,
+    /// What may be skipped now, if anything: it began here.
+    open: Option<Cut>,
+    cuts: Vec<Cut>,
+}
+
+/// Something newer than this program, which was skipped: a pair of a map, or the body of a choice.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Where the first byte of the map or choice is, which counts it.
+    head_at: usize,
+    from: usize,
+    to: usize,
 }
 
 impl<'de> Decoder<'de> {
     pub(super) fn new(bytes: &'de [u8]) -> Self {
         Self {
+            bytes,
             reader: Reader::new(bytes),
+            open: None,
+            cuts: Vec::new(),
         }
     }
 
+    /// The bytes without what was skipped: what a writer would have sent who knows no more than we do.
+    ///
     /// # Errors
     /// [`CborError::Malformed`] if anything follows the value.
-    pub(super) fn end(&self) -> Result<(), CborError> {
-        match self.reader.peek() {
-            None => Ok(()),
-            Some(_) => Err(CborError::Malformed),
+    pub(super) fn end(self) -> Result<Cow<'de, [u8]>, CborError> {
+        if self.reader.peek().is_some() {
+            return Err(CborError::Malformed);
         }
+        if self.cuts.is_empty() {
+            return Ok(Cow::Borrowed(self.bytes));
+        }
+        let mut known = self.bytes.to_vec();
+        // From the back, so that earlier places stay where they are. Counts are below 24, so each is in its head's first byte.
+        for cut in self.cuts.iter().rev() {
+            known.drain(cut.from..cut.to);
+            if let Some(head) = known.get_mut(cut.head_at) {
+                *head -= 1;
+            }
+        }
+        Ok(Cow::Owned(known))
+    }
+
+    fn position(&self) -> usize {
+        self.bytes.len() - self.reader.rest().len()
     }
 
     fn text(&mut self) -> Result<&'de str, CborError> {
-        std::str::from_utf8(self.reader.string(TEXT)?).map_err(|_| CborError::Malformed)
+        self.reader.text()
     }
 
     fn unsigned(&mut self) -> Result<u64, CborError> {
@@ -127,11 +159,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        let left = self.reader.head(ARRAY)?;
-        let mut items = Items {
-            decoder: self,
-            left,
-        };
+        let mut items = Items::of(self, ARRAY)?;
         let value = visitor.visit_seq(&mut items)?;
         items.end(value)
     }
@@ -145,11 +173,10 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        let left = self.reader.head(MAP)?;
-        let mut items = Items {
-            decoder: self,
-            left,
-        };
+        let mut items = Items::of(self, MAP)?;
+        if items.left > MAP_PAIRS_MAX {
+            return Err(CborError::Malformed);
+        }
         let value = visitor.visit_map(&mut items)?;
         items.end(value)
     }
@@ -172,21 +199,45 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         visitor.visit_enum(Word(self.text()?))
     }
 
-    // A type that takes whatever comes has no one encoding; an unknown field has no meaning. Neither is ours.
+    /// Skips what an open message may hold beyond what we know; anywhere else an unknown field has no meaning.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        let cut = self.open.take().ok_or(CborError::Malformed)?;
+        self.reader.skip(SKIPPED_DEPTH_MAX)?;
+        self.cuts.push(Cut {
+            to: self.position(),
+            ..cut
+        });
+        visitor.visit_unit()
+    }
+
+    // A type that takes whatever comes has no one encoding.
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, CborError> {
         Err(CborError::Malformed)
     }
 
-    serde::forward_to_deserialize_any! { i128 u128 f32 f64 char unit unit_struct tuple_struct ignored_any }
+    serde::forward_to_deserialize_any! { i128 u128 f32 f64 char unit unit_struct tuple_struct }
 }
 
 /// The items of an array, or the pairs of a map.
 struct Items<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
+    head_at: usize,
+    count: u64,
     left: u64,
 }
 
-impl Items<'_, '_> {
+impl<'a, 'de> Items<'a, 'de> {
+    fn of(decoder: &'a mut Decoder<'de>, major: u8) -> Result<Self, CborError> {
+        let head_at = decoder.position();
+        let count = decoder.reader.head(major)?;
+        Ok(Self {
+            decoder,
+            head_at,
+            count,
+            left: count,
+        })
+    }
+
     /// How many items to make room for: what is announced is not believed beyond this.
     fn hint(&self) -> usize {
         usize::try_from(self.left).map_or(ROOM_AHEAD, |left| left.min(ROOM_AHEAD))
@@ -201,16 +252,23 @@ impl Items<'_, '_> {
         }
     }
 
-    fn next<'de, T: DeserializeSeed<'de>>(
-        decoder: &mut Decoder<'de>,
-        left: &mut u64,
+    /// The next item or key, which `may_be_skipped` together with what belongs to it.
+    fn next<T: DeserializeSeed<'de>>(
+        &mut self,
         seed: T,
+        may_be_skipped: bool,
     ) -> Result<Option<T::Value>, CborError> {
-        let Some(fewer) = left.checked_sub(1) else {
+        let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
-        *left = fewer;
-        seed.deserialize(decoder).map(Some)
+        self.left = left;
+        let from = self.decoder.position();
+        self.decoder.open = may_be_skipped.then_some(Cut {
+            head_at: self.head_at,
+            from,
+            to: from,
+        });
+        seed.deserialize(&mut *self.decoder).map(Some)
     }
 }
 
@@ -221,7 +279,8 @@ impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, CborError> {
-        Items::next(self.decoder, &mut self.left, seed)
+        let is_body_of_choice = self.count == 2 && self.left == 1;
+        self.next(seed, is_body_of_choice)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -236,7 +295,11 @@ impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, CborError> {
-        Items::next(self.decoder, &mut self.left, seed)
+        let mut ahead = self.decoder.reader;
+        let is_open = ahead
+            .uint()
+            .is_some_and(|label| label >= OPEN_LABELS_FROM.unsigned_abs());
+        self.next(seed, is_open)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, CborError> {
@@ -315,7 +378,7 @@ mod tests {
     fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CborError> {
         let mut decoder = Decoder::new(bytes);
         let value = T::deserialize(&mut decoder)?;
-        decoder.end().map(|()| value)
+        decoder.end().map(|_| value)
     }
 
     proptest! {

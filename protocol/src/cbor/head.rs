@@ -1,6 +1,7 @@
 //! The heads of CBOR items (RFC 8949 §3), read strictly and written shortest, with nothing allocated and nothing copied.
 
 use super::CborError;
+use crate::limits::MAP_PAIRS_MAX;
 
 /// Major type 0, an unsigned integer.
 pub(crate) const UINT: u8 = 0;
@@ -14,6 +15,13 @@ pub(crate) const TEXT: u8 = 3;
 pub(crate) const ARRAY: u8 = 4;
 /// Major type 5, a map.
 pub(crate) const MAP: u8 = 5;
+
+/// `false`, whole.
+pub(crate) const FALSE: u8 = 0xf4;
+/// `true`, whole.
+pub(crate) const TRUE: u8 = 0xf5;
+/// `null`, whole.
+pub(crate) const NULL: u8 = 0xf6;
 
 /// Reads items from the front of a slice. `None` means: not the shortest definite form of what was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +86,50 @@ impl<'a> Reader<'a> {
     pub(crate) fn string(&mut self, major: u8) -> Result<&'a [u8], CborError> {
         let length = self.head(major)?;
         self.take(length)
+    }
+
+    /// Reads past one value that is none of our business, strictly all the same.
+    pub(crate) fn skip(&mut self, depth: usize) -> Result<(), CborError> {
+        let first = self.peek().ok_or(CborError::Malformed)?;
+        let inside = || depth.checked_sub(1).ok_or(CborError::Malformed);
+        match first >> 5 {
+            major @ (UINT | NEGATIVE) => self.head(major).map(drop),
+            BYTES => self.string(BYTES).map(drop),
+            TEXT => self.text().map(drop),
+            ARRAY => {
+                let inside = inside()?;
+                (0..self.head(ARRAY)?).try_for_each(|_| self.skip(inside))
+            }
+            MAP => self.skip_map(inside()?),
+            _ if matches!(first, FALSE | TRUE | NULL) => self.take(1).map(drop),
+            _ => Err(CborError::Malformed),
+        }
+    }
+
+    fn skip_map(&mut self, depth: usize) -> Result<(), CborError> {
+        let count = self.head(MAP)?;
+        if count > MAP_PAIRS_MAX {
+            return Err(CborError::Malformed);
+        }
+        let mut last: &[u8] = &[];
+        for _ in 0..count {
+            let before = self.rest;
+            self.skip(depth)?;
+            let key = before
+                .get(..before.len() - self.rest.len())
+                .unwrap_or_default();
+            if key <= last {
+                return Err(CborError::NotDeterministic);
+            }
+            last = key;
+            self.skip(depth)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a whole text string.
+    pub(crate) fn text(&mut self) -> Result<&'a str, CborError> {
+        std::str::from_utf8(self.string(TEXT)?).map_err(|_| CborError::Malformed)
     }
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], CborError> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use protocol::exchange::{self, InstallProof, Proof, Request, Succession};
+use protocol::exchange::{self, Proof, Request, Succession};
 use protocol::id::HostId;
 use protocol::install_key::InstallKey;
 use protocol::key::{Host, Public, Secret};
@@ -125,10 +125,7 @@ impl Identity {
             Some(succession) => Proof::HostKey(succession.clone().into()),
             None => {
                 let install_key = install_key?;
-                Proof::InstallKey(InstallProof {
-                    kid: install_key.kid.into(),
-                    secret: (*install_key.secret()).into(),
-                })
+                Proof::InstallKey(install_key.into())
             }
         };
         let request = Request {

@@ -1,5 +1,7 @@
 //! Enrolment, renewal, and what becomes of a host whose rights end.
 
+use std::sync::Arc;
+
 use protocol::topic::Topic;
 
 use super::*;
@@ -43,15 +45,12 @@ async fn a_used_install_key_is_refused_and_a_lost_answer_is_given_again() {
 async fn of_many_who_redeem_one_key_at_once_exactly_one_enrols() {
     let (_place, plane) = plane().await;
     let install = bundle(&plane, false);
-    let (kid, secret) = (install.kid, *install.secret());
+    let install = Arc::new(install);
     let mut tries = tokio::task::JoinSet::new();
     for key in 30..62 {
-        let plane = plane.clone();
+        let (plane, install) = (plane.clone(), Arc::clone(&install));
         tries.spawn(async move {
-            let proof = InstallProof {
-                kid: kid.into(),
-                secret: secret.into(),
-            };
+            let proof = InstallProof::from(&*install);
             exchange(&plane, key, 1, Proof::InstallKey(proof))
                 .await
                 .is_ok()
@@ -71,16 +70,12 @@ async fn a_foreign_nonce_and_strange_bytes_are_refused() {
     let (_place, plane) = plane().await;
     let install = bundle(&plane, false);
     let key = secret::<Host>(10);
-    let proof = InstallProof {
-        kid: install.kid.into(),
-        secret: (*install.secret()).into(),
-    };
     let request = Request {
         nonce: [9; 32].into(),
         host: edge(),
         key: key.public(),
         generation: 1,
-        proof: Proof::InstallKey(proof),
+        proof: Proof::InstallKey((&install).into()),
     };
     let refused = plane.exchange(sign_request(&key, &request)).await;
     assert_eq!(refused.unwrap_err(), Refusal::Malformed);

@@ -3,7 +3,7 @@
 use protocol::{
     command::{self, Command, Content, Launch, Limits, Order},
     event::{Event, Kind},
-    exchange::{InstallProof, Proof, Request, sign_request},
+    exchange::{Proof, Request, sign_request},
     id::{CommandId, HostId, SandboxId},
     install_key::InstallKey,
     key::{Dispatcher, Host, Role, Sandbox, Secret},
@@ -187,10 +187,7 @@ async fn enroll(plane: &Plane) -> Vec<u8> {
         host: edge(),
         key: key.public(),
         generation: 1,
-        proof: Proof::InstallKey(InstallProof {
-            kid: install.kid.into(),
-            secret: (*install.secret()).into(),
-        }),
+        proof: Proof::InstallKey((&install).into()),
     };
     let grant = plane.exchange(sign_request(&key, &request)).await.unwrap();
     grant.token.into_vec()
