@@ -14,7 +14,6 @@ mod order;
 mod output;
 mod place;
 mod ps;
-mod record;
 mod render;
 mod run;
 mod stop;

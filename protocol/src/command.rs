@@ -177,17 +177,33 @@ pub fn verify(
     host: &HostId,
     now: UnixMillis,
 ) -> Result<Verified<Command, Dispatcher>, CommandError> {
+    let verified = verify_undated(bytes, dispatchers, host)?;
+    let command = verified.value();
+    if now.0 >= command.expires.0.saturating_add(LEEWAY_S * 1000) {
+        return Err(CommandError::Expired);
+    }
+    if now.0.saturating_add(LEEWAY_S * 1000) < command.issued.0 {
+        return Err(CommandError::Early);
+    }
+    Ok(verified)
+}
+
+/// Checks everything of a command but whether it is time for it: for those who read it later.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn verify_undated(
+    bytes: &[u8],
+    dispatchers: &[Public<Dispatcher>],
+    host: &HostId,
+) -> Result<Verified<Command, Dispatcher>, CommandError> {
     let verified = signed::verify::<Command>(bytes, dispatchers, topic_of(host).as_bytes())?;
     let command = verified.value();
     if command.host != *host {
         return Err(CommandError::Host);
     }
-    let life_ms = command.expires.0.saturating_sub(command.issued.0);
-    if life_ms > COMMAND_LIFE_MS_MAX || now.0 >= command.expires.0.saturating_add(LEEWAY_S * 1000) {
+    if command.expires.0.saturating_sub(command.issued.0) > COMMAND_LIFE_MS_MAX {
         return Err(CommandError::Expired);
-    }
-    if now.0.saturating_add(LEEWAY_S * 1000) < command.issued.0 {
-        return Err(CommandError::Early);
     }
     if !is_within_bounds(&command.order) {
         return Err(CommandError::Bounds);

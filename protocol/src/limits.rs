@@ -39,6 +39,14 @@ pub const BATCH_BODY_BYTES_MAX: usize = 48 * 1024;
 /// The longest signed head of a batch, in bytes; an ordinary one is about 250.
 pub const BATCH_HEAD_BYTES_MAX: usize = 512;
 
+/// Heads of a stream that are remembered, to know a batch that comes again: a shim has at most [`RECEIVE_MAXIMUM`] unacknowledged,
+/// which its operator may forward once more.
+pub const HEADS_REMEMBERED: usize = 256;
+
+/// Batches of one sandbox that wait for the report that names their key, 64 MiB of them at the most. Past that the host's report is long
+/// due.
+pub const BATCHES_WAITING_MAX: usize = 1024;
+
 /// How long a batch may wait for its next event, in milliseconds.
 pub const BATCH_WAIT_MS_MAX: u64 = 100;
 

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use protocol::id::{HostId, SandboxId};
+use protocol::{
+    id::{HostId, SandboxId},
+    record::{Reader, Record},
+};
 use tokio::time::Instant;
 
 use super::{
     api,
     client::{Client, Stream, is_unreachable},
     known_hosts::KnownHosts,
-    record::{Reader, Record},
     verify::{Follow, Line, Need, Start, What},
 };
 

@@ -11,26 +11,18 @@ use protocol::{
     event::{Event, FLAG_CONTINUED, Kind},
     id::{HostId, SandboxId},
     key::{Dispatcher, Host, Public, Role},
+    limits::BATCHES_WAITING_MAX,
+    record::{self, Record},
     report::{self, Launched, News},
     signed::{self, VerifyError},
-    stream::{Batch, StreamError, Verdict, Verifier},
+    stream::{StreamError, Verdict, Verifier},
     time::UnixMillis,
     topic::Topic,
 };
 
-use super::record::{self, Record};
-
-/// Batches of one sandbox that wait for the report that names its key, 64 MiB of them at the most. Past that they are refused: the
-/// host's report is long due.
-const WAITING_MAX: usize = 1024;
-
 /// Sandboxes that are followed at once. Past that the one that was heard of first is forgotten, and its history is asked for
 /// again when it speaks.
 const STREAMS_MAX: usize = 4096;
-
-/// Batches that are remembered, to know them when they come again: a shim has at most 128 unacknowledged, which its operator may
-/// forward once more.
-const SEEN_MAX: usize = 256;
 
 /// One thing to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,13 +180,13 @@ impl Follow {
                 let verified = report::verify(&record.payload, keys, host);
                 matches!(verified, Err(VerifyError::UnknownKey)).then(|| Need::Keys(host.clone()))
             }
-            record::Kind::Event => {
+            record::Kind::Batch => {
                 let sandbox = record.sandbox.as_ref()?;
                 let is_known = self.streams.contains_key(&(host.clone(), sandbox.clone()));
                 (self.start == Start::Midway && !is_known)
                     .then(|| Need::History(host.clone(), sandbox.clone()))
             }
-            record::Kind::Command | record::Kind::Gap => None,
+            record::Kind::Command | record::Kind::Gap | record::Kind::Succession => None,
         }
     }
 
@@ -203,7 +195,7 @@ impl Follow {
         let place = Place::of(record);
         let whats = match (record.kind, &record.host, &record.sandbox) {
             (record::Kind::Report, Some(host), _) => return self.report(host, record, &place),
-            (record::Kind::Event, Some(host), Some(sandbox)) => {
+            (record::Kind::Batch, Some(host), Some(sandbox)) => {
                 let lines = self
                     .stream(host, sandbox)
                     .batch(&place, record.payload.clone());
@@ -211,14 +203,15 @@ impl Follow {
             }
             (record::Kind::Command, Some(host), _) => self.command(host, &record.payload),
             (record::Kind::Gap, _, _) => vec![What::Missing],
-            (record::Kind::Event | record::Kind::Command | record::Kind::Report, _, _) => {
+            // Where none belongs, or with nobody to be of: no broker of ours sends that.
+            (_, _, _) => {
                 vec![What::Unverified(Unverified::NoKey)]
             }
         };
         self.counted(
             whats
                 .into_iter()
-                .map(|what| place.line(record.time, what))
+                .map(|what| place.line(record.received, what))
                 .collect(),
         )
     }
@@ -232,7 +225,7 @@ impl Follow {
             Ok(report) => report.into_value(),
             Err(error) => {
                 let what = What::Unverified(Unverified::Report(error));
-                return self.counted(vec![place.line(record.time, what)]);
+                return self.counted(vec![place.line(record.received, what)]);
             }
         };
         // What the report says it is about counts, not where the broker filed it.
@@ -315,7 +308,7 @@ impl Place {
     fn of(record: &Record) -> Self {
         Self {
             offset: record.offset,
-            accepted: record.time,
+            accepted: record.received,
             host: record.host.clone(),
             sandbox: record.sandbox.clone(),
         }
@@ -339,7 +332,6 @@ struct Stream {
     content: Option<Content>,
     verifier: Option<Verifier>,
     waiting: Vec<(Place, Vec<u8>)>,
-    seen: VecDeque<[u8; 32]>,
     last_error: Option<StreamError>,
     /// Failures that were not shown, since they are like the one before.
     untold: u64,
@@ -371,25 +363,16 @@ impl Stream {
 
     fn batch(&mut self, place: &Place, payload: Vec<u8>) -> Vec<Line> {
         let Some(verifier) = &mut self.verifier else {
-            if self.waiting.len() >= WAITING_MAX {
+            if self.waiting.len() >= BATCHES_WAITING_MAX {
                 return self.failed(place, Unverified::NoKey);
             }
             self.waiting.push((place.clone(), payload));
             return Vec::new();
         };
-        let head_hash = Batch::parse(&payload).map(|batch| batch.head_hash).ok();
-        // Known by its signed head, and shown already: whatever its body is now, it is not shown again.
-        if head_hash.is_some_and(|hash| self.seen.contains(&hash)) {
-            return Vec::new();
-        }
         match verifier.check(&payload) {
             Ok(Verdict::Again) => Vec::new(),
             Ok(Verdict::Next(_, events)) => {
                 self.last_error = None;
-                if self.seen.len() >= SEEN_MAX {
-                    self.seen.pop_front();
-                }
-                self.seen.extend(head_hash);
                 let content = self.content;
                 events.map(|event| told(place, &event, content)).collect()
             }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-/// Heads remembered for each stream: the 128 that a client may have in flight, twice.
-pub const HEADS_PER_STREAM_MAX: usize = 256;
+use protocol::limits::HEADS_REMEMBERED;
+
 /// Streams remembered. Past it the one that was quiet the longest is forgotten. With every stream full this is 100 MB;
 /// a stream that sent one batch takes some hundred bytes.
 pub const STREAMS_MAX: usize = 8_192;
@@ -53,7 +53,7 @@ impl StreamTable {
     /// A table that has seen nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self::sized(STREAMS_MAX, HEADS_PER_STREAM_MAX)
+        Self::sized(STREAMS_MAX, HEADS_REMEMBERED)
     }
 
     const fn sized(streams_max: usize, heads_max: usize) -> Self {
@@ -182,7 +182,7 @@ mod tests {
                 .values()
                 .map(|stream| stream.heads.len())
                 .sum::<usize>(),
-            HEADS_PER_STREAM_MAX
+            HEADS_REMEMBERED
         );
         assert_eq!(
             table.observe("a", "b", 1, 3, [1; 32]),

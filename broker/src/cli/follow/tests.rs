@@ -3,7 +3,6 @@
 use super::super::{
     fake_broker::FakeBroker,
     known_hosts::tests::secret,
-    record::tests::encode,
     verify::tests::{batch, batches, ended, host, launched, sandbox},
 };
 use super::*;
@@ -31,10 +30,8 @@ fn run() -> Vec<Vec<u8>> {
     let numbered = records.into_iter().enumerate();
     numbered
         .map(|(index, record)| {
-            encode(&Record {
-                offset: index as u64,
-                ..record
-            })
+            let offset = index as u64;
+            Record { offset, ..record }.encode()
         })
         .collect()
 }

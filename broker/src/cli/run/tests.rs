@@ -5,6 +5,7 @@ use protocol::{
     command::Command,
     event::Event,
     key::{Host, Public},
+    record::{self, Record},
     report::{self, Ended, Launched, Reason, Report},
     signed,
     stream::{Writer, stream_id},
@@ -13,12 +14,7 @@ use protocol::{
 use std::sync::{Arc, Mutex};
 
 use super::super::{
-    Cli,
-    fake_broker::FakeBroker,
-    known_hosts::tests::secret,
-    output::Output,
-    place,
-    record::{self, Record, tests::encode},
+    Cli, fake_broker::FakeBroker, known_hosts::tests::secret, output::Output, place,
 };
 use super::*;
 
@@ -45,7 +41,7 @@ fn records(command: &Command, fate: Fate) -> Vec<u8> {
     let (host, sandbox) = (command.host.clone(), command.order.sandbox().clone());
     let record = |offset, kind, payload| Record {
         offset,
-        time: UnixMillis(1),
+        received: UnixMillis(1),
         kind,
         host: Some(host.clone()),
         sandbox: Some(sandbox.clone()),
@@ -72,7 +68,7 @@ fn records(command: &Command, fate: Fate) -> Vec<u8> {
             reason: Reason::PolicyRefused,
             detail: "images".to_owned(),
         };
-        return encode(&report(8, News::Refused(refused)));
+        return report(8, News::Refused(refused)).encode();
     }
     let mut writer = Writer::new(secret(2), stream_id(&host, &sandbox), [0; 8]);
     let line = Event {
@@ -112,13 +108,13 @@ fn records(command: &Command, fate: Fate) -> Vec<u8> {
     };
     let mut records = vec![
         report(8, News::Launched(launched)),
-        record(9, record::Kind::Event, said),
+        record(9, record::Kind::Batch, said),
         report(10, News::Ended(ended)),
     ];
     if !matches!(fate, Fate::Killed) {
-        records.push(record(11, record::Kind::Event, last));
+        records.push(record(11, record::Kind::Batch, last));
     }
-    records.iter().flat_map(encode).collect()
+    records.iter().flat_map(Record::encode).collect()
 }
 
 /// A broker with one host, which does this to the first command; and the command.

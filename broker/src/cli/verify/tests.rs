@@ -24,7 +24,7 @@ pub(crate) fn sandbox() -> SandboxId {
 fn record(kind: record::Kind, payload: Vec<u8>) -> Record {
     Record {
         offset: 1,
-        time: TIME,
+        received: TIME,
         kind,
         host: Some(host()),
         sandbox: Some(sandbox()),
@@ -80,7 +80,7 @@ pub(crate) fn ended() -> Record {
 }
 
 pub(crate) fn batch(payload: Vec<u8>) -> Record {
-    record(record::Kind::Event, payload)
+    record(record::Kind::Batch, payload)
 }
 
 fn forwarded(payload: &[u8]) -> Record {
@@ -166,7 +166,7 @@ fn events_that_overtake_their_report_wait_for_it() {
 
 #[test]
 fn no_more_events_wait_than_there_is_room_for() {
-    let lines = vec!["x"; WAITING_MAX + 5];
+    let lines = vec!["x"; BATCHES_WAITING_MAX + 5];
     let mut follow = follow(Start::Origin);
     let records: Vec<Record> = batches(&lines).into_iter().map(batch).collect();
     assert_eq!(

@@ -12,9 +12,12 @@ use axum::{
     response::Response,
 };
 use hyper::body::Frame;
-use protocol::{cbor, id::SandboxId};
+use protocol::{
+    id::SandboxId,
+    record::{self, Kind},
+    time::UnixMillis,
+};
 use serde::Deserialize;
-use serde_bytes::Bytes as ByteString;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
@@ -105,7 +108,8 @@ async fn read(
     loop {
         let step = api.plane.blocking(move |_| {
             let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
-            let piece: Vec<u8> = batch.items.iter().flat_map(encode).collect();
+            let mut piece = Vec::new();
+            batch.items.iter().for_each(|item| put(&mut piece, item));
             Ok((reader, Bytes::from(piece), batch.caught_up))
         });
         let (back, piece, caught_up) = match step.await {
@@ -143,23 +147,25 @@ async fn read(
     drop(place);
 }
 
-fn encode(item: &Item) -> Vec<u8> {
+fn put(piece: &mut Vec<u8>, item: &Item) {
     match item {
-        Item::Gap { from, .. } => cbor::to_vec(&(from, 0_u64, 0_u8, "", "", ByteString::new(&[]))),
+        Item::Gap { from, .. } => {
+            record::put(piece, *from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+        }
         Item::Record(record) => {
-            let kind: u8 = match record.kind {
-                RecordKind::Event => 1,
-                RecordKind::Report => 2,
-                RecordKind::Command => 3,
+            let kind = match record.kind {
+                RecordKind::Event => Kind::Batch,
+                RecordKind::Report => Kind::Report,
+                RecordKind::Command => Kind::Command,
             };
-            cbor::to_vec(&(
+            record::put(
+                piece,
                 record.offset,
-                record.time_ms,
+                UnixMillis(record.time_ms),
                 kind,
-                &record.host,
-                record.sandbox.as_deref().unwrap_or_default(),
-                ByteString::new(&record.payload),
-            ))
+                (&record.host, record.sandbox.as_deref().unwrap_or_default()),
+                &record.payload,
+            );
         }
     }
 }
