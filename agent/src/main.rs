@@ -73,14 +73,21 @@ fn identity(config: &Config, json: bool) -> anyhow::Result<()> {
         )
     })?;
     let key = identity.public().map(|key| key.to_string());
-    let key = key.as_deref().unwrap_or("none: not enrolled yet");
+    let first_key = identity.first.map(|key| key.to_string());
     let (host, generation) = (&identity.host, identity.generation());
     let text = if json {
-        let value =
-            serde_json::json!({ "host": host.as_str(), "generation": generation, "key": key });
+        let value = serde_json::json!({
+            "host": host.as_str(), "generation": generation, "key": key, "first_key": first_key,
+        });
         format!("{value}\n")
     } else {
-        format!("host        {host}\ngeneration  {generation}\nkey         {key}\n")
+        let shown =
+            |key: Option<String>| key.unwrap_or_else(|| "none: not enrolled yet".to_owned());
+        format!(
+            "host        {host}\ngeneration  {generation}\nkey         {}\nfirst key   {}\n",
+            shown(key),
+            shown(first_key)
+        )
     };
     say(text.as_bytes())
 }

@@ -4,10 +4,12 @@ mod api;
 mod client;
 mod dispatcher;
 mod events;
+mod export_stream;
 #[cfg(test)]
 mod fake_broker;
 mod follow;
 mod host;
+mod inspect;
 mod known_hosts;
 mod logs;
 mod order;
@@ -20,6 +22,7 @@ mod stop;
 mod terminal;
 mod units;
 mod verify;
+mod verify_stream;
 mod watch;
 
 use std::path::PathBuf;
@@ -32,7 +35,7 @@ use crate::config::ServeFlags;
 const EXIT_CODES: &str = "\
 Exit codes:
   0        done
-  1        failed; for `logs` and `events` also: something did not verify
+  1        failed; also: something did not verify
   2        the command line makes no sense
   125      `run`: Outhaul failed (refused, unreachable, not verified), not the sandbox
   126 127  `run`: the sandbox's command cannot be executed, or was not found
@@ -118,6 +121,27 @@ enum Command {
         after_help = "Examples:\n  outhaul events --follow --host edge-1\n  outhaul events --json --from 1200"
     )]
     Events(events::EventsArgs),
+    /// Print any message, token or key in readable form, with what of it verifies
+    ///
+    /// Reads what travels between host and platform: tokens, commands, reports, batches of events, the exchange's requests and answers,
+    /// and keys as people copy them. Secrets are not shown. It asks no broker.
+    #[command(
+        after_help = "Examples:\n  outhaul inspect token.bin --key ohi1_…\n  xxd -p command.bin | outhaul inspect --json -"
+    )]
+    Inspect(inspect::InspectArgs),
+    /// Write a sandbox's stream to a file that anybody can judge
+    ///
+    /// The file holds what the host, the sandbox and dispatchers signed, as it was sent, and the host's chain of keys.
+    #[command(after_help = "Example:\n  outhaul export-stream edge-1/build-7 build-7.stream")]
+    ExportStream(export_stream::ExportStreamArgs),
+    /// Judge an exported stream, offline, from the host's key alone
+    ///
+    /// Says whether every event between the first and the last is there, once, in order, as the sandbox sealed it; which item is the
+    /// first that does not verify; and what is missing.
+    #[command(
+        after_help = "Examples:\n  outhaul verify-stream build-7.stream\n  outhaul verify-stream --host-key ohh1_… --json build-7.stream"
+    )]
+    VerifyStream(verify_stream::VerifyStreamArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  outhaul completions bash > /etc/bash_completion.d/outhaul")]
     Completions {
@@ -160,6 +184,9 @@ impl Cli {
             Command::Logs(args) => logs::execute(&context, args).await,
             Command::Stop(args) => stop::execute(&mut context, args).await,
             Command::Events(args) => events::execute(&context, args).await,
+            Command::Inspect(args) => inspect::execute(&context, &args),
+            Command::ExportStream(args) => export_stream::execute(&context, args).await,
+            Command::VerifyStream(args) => verify_stream::execute(&context, &args),
             Command::Serve(_) | Command::Completions { .. } => Ok(0),
         }
     }

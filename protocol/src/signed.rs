@@ -195,15 +195,17 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// [`VerifyError::Envelope`], as [`Envelope::parse`].
-    pub(crate) fn parse_token(
-        bytes: &'a [u8],
-        typ: Typ,
-        bytes_max: usize,
-    ) -> Result<Self, VerifyError> {
+    pub fn parse_token(bytes: &'a [u8], typ: Typ, bytes_max: usize) -> Result<Self, VerifyError> {
         let (envelope, rest) = Self::read(bytes, typ, bytes_max, true)?;
         rest.is_empty()
             .then_some(envelope)
             .ok_or(VerifyError::Envelope)
+    }
+
+    /// Whether an envelope of this kind is at the front of `bytes`, whatever it holds: what they claim to be.
+    #[must_use]
+    pub fn is_at_front(bytes: &[u8], typ: Typ) -> bool {
+        Envelope::read(bytes, typ, usize::MAX, true).is_ok()
     }
 
     fn read(

@@ -12,14 +12,15 @@ use crate::{
     cbor::{self, CborError},
     event::{self, BadBody, Event, Events},
     id::{HostId, SandboxId},
-    key::{Public, Sandbox, Secret},
+    key::{KeyId, Public, Sandbox, Secret},
     limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_HEAD_BYTES_MAX, HEADS_REMEMBERED},
     signed::{self, Envelope, Typ, VerifyError},
     time::UnixMillis,
     topic::Topic,
 };
 
-const TYP: Typ = Typ::Text("application/vnd.outhaul.batch+cbor");
+/// The kind of a batch's head.
+pub const TYP: Typ = Typ::Text("application/vnd.outhaul.batch+cbor");
 
 int_map! {
     /// What a batch's signature covers.
@@ -204,6 +205,31 @@ impl<'a> Batch<'a> {
             envelope,
         })
     }
+
+    /// Which key its head says signed it: a hint.
+    #[must_use]
+    pub fn kid(&self) -> KeyId {
+        self.envelope.kid
+    }
+
+    /// Checks its head's signature; what it follows, a [`Verifier`] knows.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub fn verify(&self, keys: &[Public<Sandbox>]) -> Result<Public<Sandbox>, VerifyError> {
+        self.envelope.verify(keys, b"")
+    }
+
+    /// The events of its body.
+    ///
+    /// # Errors
+    /// [`StreamError::Body`] if it is not the body that was signed, or no list of events.
+    pub fn events(&self) -> Result<Events<'a>, StreamError> {
+        if *blake3::hash(self.body).as_bytes() != *self.head.body_hash {
+            return Err(StreamError::Body);
+        }
+        Events::parse(self.body, self.head.count).map_err(|BadBody| StreamError::Body)
+    }
 }
 
 /// Why a stream does not verify at a batch.
@@ -338,18 +364,14 @@ impl Verifier {
             return Ok(Verdict::Again);
         }
         batch
-            .envelope
-            .verify(&[self.key], b"")
+            .verify(&[self.key])
             .map_err(|_| StreamError::Signature)?;
         let head = &batch.head;
         if *head.stream != self.stream {
             return Err(StreamError::Stream);
         }
         self.check_order(head)?;
-        if *blake3::hash(batch.body).as_bytes() != *head.body_hash {
-            return Err(StreamError::Body);
-        }
-        let events = Events::parse(batch.body, head.count).map_err(|BadBody| StreamError::Body)?;
+        let events = batch.events()?;
         self.epoch = head.epoch;
         self.next_batch = head.batch.saturating_add(1);
         self.next_event = head.first.saturating_add(head.count);

@@ -154,6 +154,12 @@ impl Check {
         self.verifier.as_ref()
     }
 
+    /// Whether commands are judged, or only counted.
+    #[must_use]
+    pub fn judges_commands(&self) -> bool {
+        self.dispatchers.is_some()
+    }
+
     /// Whether the closing head was seen: if not, the tail may be missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {

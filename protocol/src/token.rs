@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `application/cwt` in the CoAP content format registry.
-const TYP: Typ = Typ::Number(61);
+pub const TYP: Typ = Typ::Number(61);
 
 int_map! {
     /// An Ed25519 key as a `COSE_Key` (RFC 9053 §7.2): `{1: 1, -1: 6, -2: x}`.

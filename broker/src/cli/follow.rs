@@ -51,7 +51,7 @@ impl Query {
 
 /// Records, one after the other; a connection that breaks is made again where it broke.
 #[derive(Debug)]
-struct Records {
+pub(crate) struct Records {
     client: Client,
     query: Query,
     next: u64,
@@ -60,7 +60,8 @@ struct Records {
 }
 
 impl Records {
-    fn new(client: Client, query: Query) -> Self {
+    /// Reads what `query` asks for.
+    pub(crate) fn new(client: Client, query: Query) -> Self {
         Self {
             client,
             next: query.from,
@@ -71,7 +72,7 @@ impl Records {
     }
 
     /// The next record; none at the end. May be dropped while it waits: nothing is lost.
-    async fn next(&mut self) -> anyhow::Result<Option<Record>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Record>> {
         loop {
             if let Some(record) = self.reader.take().context("read records")? {
                 self.next = record.offset.saturating_add(1);

@@ -151,7 +151,8 @@ fn is_pin(pin: &Pin, listed: &HostKey) -> bool {
     pin.generation == listed.generation && pin.key == listed.key
 }
 
-fn link(key: &HostKey) -> Result<Vec<u8>, Distrust> {
+/// The signed succession that names a listed key.
+pub(crate) fn link(key: &HostKey) -> Result<Vec<u8>, Distrust> {
     let text = key.succession.as_deref().ok_or(Distrust::Enrolled)?;
     if text.len() % 2 != 0 || !text.is_ascii() {
         return Err(Distrust::Malformed);
@@ -209,6 +210,24 @@ impl KnownHosts {
             self.write(&file)?;
         }
         Ok(judged)
+    }
+
+    /// The first key that was pinned for `host`, if one was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn anchor(&self, host: &HostId) -> anyhow::Result<Option<Public<Host>>> {
+        let file = self.read()?;
+        let known = file.hosts.get(host.as_str());
+        known
+            .map(|known| {
+                known
+                    .first
+                    .key
+                    .parse()
+                    .with_context(|| format!("read the key of {host} in {}", self.path().display()))
+            })
+            .transpose()
     }
 
     fn read(&self) -> anyhow::Result<File> {

@@ -53,6 +53,8 @@ impl fmt::Debug for Pending {
 pub struct Identity {
     /// Its id, from the bundle.
     pub host: HostId,
+    /// The key it enrolled with: the anchor by which anybody verifies what it ever signed. None until enrolled.
+    pub first: Option<Public<Host>>,
     /// None until enrolled.
     pub current: Option<Current>,
     /// A key on its way.
@@ -78,6 +80,7 @@ impl Identity {
     pub fn new(host: HostId) -> Self {
         Self {
             host,
+            first: None,
             current: None,
             pending: None,
             fix: None,
@@ -156,6 +159,7 @@ impl Identity {
             key, generation, ..
         }) = self.pending.take()
         {
+            self.first.get_or_insert_with(|| key.public());
             self.current = Some(Current {
                 key,
                 generation,
@@ -183,6 +187,7 @@ impl Identity {
         let stored = Stored {
             version: VERSION,
             host: self.host.clone(),
+            first: self.first,
             current: self.current.as_ref().map(|current| StoredCurrent {
                 key: current.key.to_file_text().to_string(),
                 generation: current.generation,
@@ -223,6 +228,7 @@ impl Identity {
         };
         Some(Self {
             host: stored.host,
+            first: stored.first,
             current,
             pending,
             fix: stored.fix,
@@ -257,6 +263,7 @@ const BYTES_MAX: usize = 16 * 1024;
 struct Stored {
     version: u64,
     host: HostId,
+    first: Option<Public<Host>>,
     current: Option<StoredCurrent>,
     pending: Option<StoredPending>,
     fix: Option<Fix>,
@@ -393,8 +400,10 @@ mod tests {
         );
         assert_eq!(identity.adopt(vec![1, 2, 3], 2), Err(AdoptError::Other));
         assert_eq!(identity.generation(), 1);
+        let first = identity.public();
         identity.adopt(token, 2).unwrap();
         assert_eq!(identity.generation(), 2);
+        assert_eq!(identity.first, first, "the anchor stays");
         assert!(identity.pending.is_none());
     }
 
