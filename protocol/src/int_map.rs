@@ -239,3 +239,6 @@ macro_rules! int_word {
     };
     (@word $other:ident) => { "other" };
 }
+
+#[cfg(test)]
+mod tests;

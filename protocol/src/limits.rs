@@ -33,8 +33,9 @@ pub const BATCH_EVENTS_MAX: usize = 256;
 /// Events in a batch when nothing presses.
 pub const BATCH_EVENTS_NORMAL: usize = 64;
 
-/// The longest body of a batch, in bytes. With its head it fits a packet, and a packet inside a `forwarded` report fits too.
-pub const BATCH_BODY_BYTES_MAX: usize = 48 * 1024;
+/// The longest body of a batch, in bytes: 256 events of 233 bytes fit. With its head it fits a packet, and inside a `forwarded` report
+/// too.
+pub const BATCH_BODY_BYTES_MAX: usize = 59 * 1024;
 
 /// The longest signed head of a batch, in bytes; an ordinary one is about 250.
 pub const BATCH_HEAD_BYTES_MAX: usize = 512;

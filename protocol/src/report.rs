@@ -323,7 +323,10 @@ fn topic_of(host: &HostId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::seeded;
+    use crate::{
+        key::seeded,
+        limits::{ID_BYTES_MAX, PACKET_BYTES_MAX},
+    };
 
     fn every_news() -> Vec<News> {
         let sandbox = SandboxId::new("build-7").unwrap();
@@ -436,6 +439,23 @@ mod tests {
                 assert_eq!(verifies(news), fits, "{word} by {over}");
             }
         }
+    }
+
+    #[test]
+    fn the_longest_batch_fits_a_report_and_a_packet() {
+        let name = "x".repeat(ID_BYTES_MAX);
+        let report = Report {
+            host: HostId::new(&name).unwrap(),
+            number: u64::MAX,
+            time: UnixMillis(u64::MAX),
+            news: News::Forwarded(Forwarded {
+                sandbox: SandboxId::new(&name).unwrap(),
+                batch: vec![0; BATCH_HEAD_BYTES_MAX + BATCH_BODY_BYTES_MAX].into(),
+            }),
+        };
+        let bytes = sign(&seeded(1), &report);
+        assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{}", bytes.len());
+        assert!(bytes.len() + 2 * ID_BYTES_MAX + 32 <= PACKET_BYTES_MAX);
     }
 
     #[test]

@@ -531,6 +531,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_holds_256_events_of_ordinary_length() {
+        let mut writer = writer();
+        let data = [b'x'; 216];
+        for _ in 0..BATCH_EVENTS_MAX {
+            assert!(writer.push(&line(&data)));
+        }
+        assert!(!writer.push(&line(&data)), "and no more");
+        assert!(Batch::parse(&writer.seal(UnixMillis(1), false)).is_ok());
+    }
+
+    #[test]
     fn a_batch_is_full_before_it_is_too_long() {
         let mut writer = writer();
         let data = vec![b'x'; 8 * 1024];
