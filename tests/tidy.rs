@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -295,6 +296,46 @@ fn the_texts_of_the_root_stay_short_and_the_map_is_true() {
             );
         }
     }
+}
+
+/// The numbers of the specification's table of limits, by their names.
+fn specified_limits() -> BTreeMap<String, u64> {
+    let text = fs::read_to_string(root().join("protocol/SPEC.md")).unwrap();
+    let table = text.split("## 11. Limits").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let mut limits = BTreeMap::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let names = cells.next().unwrap().split(", ");
+        let values = cells.next().unwrap().split(", ");
+        for (name, value) in names.zip(values) {
+            if let Ok(value) = value.replace(',', "").parse() {
+                limits.insert(name.to_owned(), value);
+            }
+        }
+    }
+    limits
+}
+
+#[test]
+fn every_limit_is_in_the_specification_as_it_is_in_the_code() {
+    let specified = specified_limits();
+    let code = fs::read_to_string(root().join("protocol/src/limits.rs")).unwrap();
+    let mut seen = 0;
+    for line in code.lines() {
+        let Some(rest) = line.strip_prefix("pub const ") else {
+            continue;
+        };
+        let (name, rest) = rest.split_once(':').unwrap();
+        let product = rest.split_once('=').unwrap().1.trim_end_matches(';');
+        let value: u64 = product
+            .split('*')
+            .map(|factor| factor.trim().replace('_', "").parse::<u64>().unwrap())
+            .product();
+        assert_eq!(specified.get(name), Some(&value), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 30, "only {seen} limits were read");
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub use identity::{AddError, Added};
 
 use clerk::{Errand, Note};
 
-/// Keys of a host whose reports are taken: the one it has and the last before it. A host that could not reach the journal for some
+/// Keys of a host whose reports are taken: the one it has and the three before it. A host that could not reach the journal for some
 /// renewals still has reports to send that an earlier key signed.
 const REPORT_KEYS_MAX: usize = 4;
 /// Exchanges at once: each is two verified signatures and a transaction. Past that they wait.

@@ -51,6 +51,9 @@ pub const BATCHES_WAITING_MAX: usize = 1024;
 /// How long a batch may wait for its next event, in milliseconds.
 pub const BATCH_WAIT_MS_MAX: u64 = 100;
 
+/// How long a stream may be silent before its writer seals an empty batch, in milliseconds.
+pub const HEARTBEAT_WAIT_MS: u64 = 60_000;
+
 /// The most data one event carries, in bytes. A longer line is split with a continuation mark.
 pub const EVENT_DATA_BYTES_MAX: usize = 8 * 1024;
 

@@ -12,6 +12,7 @@ use protocol::report::{self, Ended, News, Reason, State};
 use super::sandbox::{Begin, Control};
 use super::site::DISK_WAIT;
 use super::{Attendant, Drive};
+use crate::core::detail;
 use crate::core::intake::{self, Decision, Standing, World};
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, Ending, SandboxRecord};
@@ -155,7 +156,7 @@ impl Drive {
             command: command.id,
             sandbox: sandbox.clone(),
             reason,
-            detail: report::detail(detail),
+            detail: detail::outward(detail),
         }));
         true
     }

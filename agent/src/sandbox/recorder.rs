@@ -10,16 +10,22 @@ use protocol::{
     command::Content,
     event::{Event, FLAG_CONTINUED, Kind},
     key::{Sandbox, Secret},
-    limits::{BATCH_EVENTS_MAX, BATCH_EVENTS_NORMAL, BATCH_WAIT_MS_MAX, EVENT_DATA_BYTES_MAX},
+    limits::{
+        BATCH_EVENTS_MAX, BATCH_EVENTS_NORMAL, BATCH_WAIT_MS_MAX, EVENT_DATA_BYTES_MAX,
+        HEARTBEAT_WAIT_MS,
+    },
     stream::Writer,
     time::UnixMillis,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 /// How long part of a line waits for the rest.
 const LINE_WAIT: Duration = Duration::from_millis(BATCH_WAIT_MS_MAX);
 /// How long a batch waits for more events.
 const BATCH_WAIT: Duration = Duration::from_millis(BATCH_WAIT_MS_MAX);
+/// How long the stream may be silent. A heartbeat is an empty batch: it says that all was well until then, and nothing was held back.
+const HEARTBEAT_WAIT: Duration = Duration::from_millis(HEARTBEAT_WAIT_MS);
 
 /// A sealed batch and its number.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub struct Recorder {
     progress: Line,
     /// When the first event of the batch under way was added.
     batch_since: Option<UnixMillis>,
+    /// When the last batch was sealed; none before the first event.
+    sealed_at: Option<UnixMillis>,
     /// Whether batches wait to be sent, so that bigger ones are better.
     pressed: bool,
     /// Whether there is room for more; without it events are counted, not kept.
@@ -64,7 +72,7 @@ struct Lost {
 }
 
 /// What a progress object may show under `metadata`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Counters {
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<u64>,
@@ -83,6 +91,7 @@ impl Recorder {
             stderr: Line::default(),
             progress: Line::default(),
             batch_since: None,
+            sealed_at: None,
             pressed: false,
             full: false,
             lost: Lost::default(),
@@ -154,9 +163,18 @@ impl Recorder {
         if self
             .batch_since
             .is_some_and(|since| now.since(since) >= BATCH_WAIT)
+            || self.heartbeat_due().is_some_and(|due| now >= due)
         {
             self.seal(now, false);
         }
+    }
+
+    /// When the silence has lasted long enough. While earlier batches wait to be sent there is nothing to add to them.
+    fn heartbeat_due(&self) -> Option<UnixMillis> {
+        let is_silent = self.batch_since.is_none() && !self.pressed && !self.full;
+        self.sealed_at
+            .filter(|_| is_silent)
+            .map(|at| at.plus(HEARTBEAT_WAIT))
     }
 
     /// When [`Recorder::tick`] has something to do.
@@ -165,7 +183,11 @@ impl Recorder {
         let lines =
             [&self.stdout, &self.stderr].map(|line| line.since.map(|since| since.plus(LINE_WAIT)));
         let batch = self.batch_since.map(|since| since.plus(BATCH_WAIT));
-        lines.into_iter().chain([batch]).flatten().min()
+        lines
+            .into_iter()
+            .chain([batch, self.heartbeat_due()])
+            .flatten()
+            .min()
     }
 
     fn line(&mut self, kind: Kind) -> &mut Line {
@@ -273,14 +295,21 @@ impl Recorder {
         });
         self.number += 1;
         self.batch_since = None;
+        self.sealed_at = (!closing).then_some(now);
     }
 }
 
-/// `done` and `total` of a progress object, if they are counts; nothing else of it.
+/// `done` and `total` of a progress object, each if it is a count; nothing else of it.
 fn counters_of(line: &[u8]) -> Vec<u8> {
-    serde_json::from_slice::<Counters>(line)
-        .and_then(|counters| serde_json::to_vec(&counters))
-        .unwrap_or_default()
+    let Ok(Value::Object(said)) = serde_json::from_slice(line) else {
+        return Vec::new();
+    };
+    let count = |name: &str| said.get(name).and_then(Value::as_u64);
+    let counters = Counters {
+        done: count("done"),
+        total: count("total"),
+    };
+    serde_json::to_vec(&counters).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -411,7 +440,63 @@ mod tests {
         world.recorder.wrote(Kind::Stdout, b"x\n", T0);
         world.recorder.tick(UnixMillis(T0.0 + 100));
         assert_eq!(world.sealed().len(), 1);
-        assert_eq!(world.recorder.timeout(), None);
+    }
+
+    #[test]
+    fn a_silent_stream_has_a_heartbeat_once_a_minute_until_it_ends() {
+        let mut world = world(Content::Full);
+        assert_eq!(world.recorder.timeout(), None, "nothing was said yet");
+        world.recorder.started(T0);
+        let sealed = T0.plus(BATCH_WAIT);
+        world.recorder.tick(sealed);
+        assert_eq!(world.sealed().len(), 1);
+        let due = sealed.plus(HEARTBEAT_WAIT);
+        assert_eq!(world.recorder.timeout(), Some(due));
+        world.recorder.tick(UnixMillis(due.0 - 1));
+        assert!(world.recorder.take().is_none());
+        world.recorder.tick(due);
+        let heartbeat = world.recorder.take().unwrap();
+        let Ok(Verdict::Next(head, events)) = world.verifier.check(&heartbeat.payload) else {
+            panic!("it follows")
+        };
+        assert_eq!((head.count, events.count(), head.closing), (0, 0, None));
+        assert_eq!(world.recorder.timeout(), Some(due.plus(HEARTBEAT_WAIT)));
+        world.recorder.exited(0, due);
+        assert_eq!(
+            world.recorder.timeout(),
+            None,
+            "nothing comes after the last"
+        );
+    }
+
+    #[test]
+    fn while_batches_wait_there_is_no_heartbeat() {
+        let mut world = world(Content::Full);
+        world.recorder.started(T0);
+        world.recorder.tick(T0.plus(BATCH_WAIT));
+        for (pressed, full) in [(true, false), (false, true)] {
+            world.recorder.press(pressed, full);
+            assert_eq!(world.recorder.timeout(), None);
+        }
+        world.recorder.press(false, false);
+        assert!(world.recorder.timeout().is_some());
+    }
+
+    #[test]
+    fn of_a_progress_object_each_count_is_shown_and_nothing_else() {
+        for (said, shown) in [
+            (
+                r#"{"done":3,"total":9,"what":"secret"}"#,
+                r#"{"done":3,"total":9}"#,
+            ),
+            (r#"{"done":3,"total":"secret"}"#, r#"{"done":3}"#),
+            (r#"{"done":-3,"total":9}"#, r#"{"total":9}"#),
+            (r#"{"done":1.5}"#, "{}"),
+            ("secret", ""),
+            ("[1,2]", ""),
+        ] {
+            assert_eq!(counters_of(said.as_bytes()), shown.as_bytes(), "{said}");
+        }
     }
 
     #[test]

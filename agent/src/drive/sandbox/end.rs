@@ -1,12 +1,13 @@
 //! The end of a sandbox: looked at, told, and cleared away.
 
 use protocol::limits::MESSAGE_BYTES_MAX;
-use protocol::report::{Ended, Forwarded, News, Reason, Refused, detail};
+use protocol::report::{Ended, Forwarded, News, Reason, Refused};
 use protocol::stream::Batch;
 use smol::Timer;
 
 use super::launch::tell_launched;
 use super::{End, wait_for_engine};
+use crate::core::detail;
 use crate::core::launch::observed::{Observed, Phase};
 use crate::core::outbox::{Class, ROOM_WAIT};
 use crate::core::record::{Ending, Running, SandboxRecord};
@@ -85,7 +86,7 @@ pub(super) async fn tell(site: &Site, record: &mut SandboxRecord, end: &End) {
             command: record.command,
             sandbox,
             reason,
-            detail: detail(&end.detail),
+            detail: detail::outward(&end.detail),
         }),
         Some(_) | None => News::Ended(Ended {
             command: Some(record.command),
@@ -93,7 +94,7 @@ pub(super) async fn tell(site: &Site, record: &mut SandboxRecord, end: &End) {
             state: end.state(),
             exit_code: end.exit_code,
             reason: end.reason,
-            detail: detail(&end.detail),
+            detail: detail::outward(&end.detail),
         }),
     };
     // An outcome always finds room.
