@@ -171,6 +171,21 @@ fn each_engine_is_named_in_one_place() {
 }
 
 #[test]
+fn one_file_checks_signatures_strictly_and_one_by_one() {
+    let mut code = sources(&["protocol/src", "agent/src", "broker/src"]);
+    code.retain(|source| !is_test(&source.path));
+    assert_none(
+        &lines_with(&code, &["verify_batch", "Verifier as _"]),
+        "verify_strict, and nothing else",
+    );
+    code.retain(|source| source.path != "protocol/src/key.rs");
+    assert_none(
+        &lines_with(&code, &["ed25519_dalek"]),
+        "keys and signatures come from protocol::key",
+    );
+}
+
+#[test]
 fn topics_are_built_in_one_file() {
     let mut code = all();
     code.retain(|source| !is_test(&source.path) && source.path != "protocol/src/topic.rs");

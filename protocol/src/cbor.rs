@@ -15,7 +15,7 @@ use decode::Decoder;
 /// Why bytes were refused. Says nothing of their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CborError {
-    /// Longer than the limit for this message.
+    /// Longer than the limit for this message, or a list in it.
     #[error("longer than its limit")]
     TooLong,
     /// Not CBOR, or not this message.
@@ -37,7 +37,8 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
 /// Decodes one value that fills `bytes` exactly, refusing anything but its deterministic encoding.
 ///
 /// # Errors
-/// [`CborError::TooLong`] past `bytes_max`, before anything is read; else what was wrong with the bytes.
+/// [`CborError::TooLong`] past `bytes_max`, before anything is read, or for a list that is longer than any of ours; else what was wrong
+/// with the bytes.
 pub fn from_slice<'a, T>(bytes: &'a [u8], bytes_max: usize) -> Result<T, CborError>
 where
     T: Deserialize<'a> + Serialize,

@@ -261,7 +261,7 @@ pub fn is_image(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::seeded;
+    use crate::{cbor::CborError, key::seeded};
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -334,13 +334,31 @@ mod tests {
     }
 
     #[test]
+    fn a_command_with_more_arguments_than_any_list_holds_is_not_even_read() {
+        let key = seeded::<Dispatcher>(1);
+        let verify = |count| {
+            let mut launch = launch();
+            launch.arguments = vec![String::new(); count];
+            let bytes = sign(&key, &command(Order::Launch(launch)));
+            verify(&bytes, &[key.public()], &host("edge-1"), NOW).err()
+        };
+        let unread = VerifyError::Payload(CborError::TooLong);
+        assert_eq!(verify(ARGUMENTS_MAX), None);
+        assert_eq!(
+            verify(ARGUMENTS_MAX + 1),
+            Some(CommandError::Unverified(unread))
+        );
+    }
+
+    #[test]
     fn what_is_out_of_bounds_is_refused() {
-        let changes: [fn(&mut Launch); 8] = [
+        let changes: [fn(&mut Launch); 9] = [
             |l| l.image = String::new(),
             |l| l.image = "../etc".into(),
             |l| l.image = "a b".into(),
             |l| l.arguments = vec!["nul\0".into()],
-            |l| l.arguments = vec![String::new(); ARGUMENTS_MAX + 1],
+            |l| l.environment = vec![("A".into(), String::new()); ENVIRONMENT_MAX + 1],
+            |l| l.sources = vec![SourceName::new("code").unwrap(); SOURCES_MAX + 1],
             |l| l.environment = vec![("A=B".into(), String::new())],
             |l| l.limits.pids = 0,
             |l| l.limits.memory_bytes = u64::MAX,

@@ -148,8 +148,8 @@ int_map! {
 /// # Errors
 /// [`VerifyError`].
 pub fn verify_request(bytes: &[u8]) -> Result<signed::Verified<Request, Host>, VerifyError> {
-    let claimed: Request = signed::peek(bytes)?;
-    signed::verify(bytes, &[claimed.key], EXCHANGE_PATH.as_bytes())
+    let key = signed::peek::<Request>(bytes)?.key;
+    signed::verify(bytes, &[key], EXCHANGE_PATH.as_bytes())
 }
 
 /// Signs a request with the key it asks a token for.

@@ -96,8 +96,20 @@ pub const DISPATCHERS_MAX: usize = 64;
 /// The first label that a reader of an open message skips if it does not know it; below, it must know what it reads.
 pub const OPEN_LABELS_FROM: i64 = 64;
 
+/// Items of one array: no list is longer. A longer one is refused by its head, before there is room for it.
+pub const ARRAY_ITEMS_MAX: u64 = 256;
+
 /// Pairs of one map. Ours have at most 11; and 23 fit the first byte of its head.
 pub const MAP_PAIRS_MAX: u64 = 23;
 
 /// How deep arrays and maps may nest in a value that is skipped.
 pub const SKIPPED_DEPTH_MAX: usize = 8;
+
+const _: () = assert!(
+    ARGUMENTS_MAX as u64 <= ARRAY_ITEMS_MAX
+        && ENVIRONMENT_MAX as u64 <= ARRAY_ITEMS_MAX
+        && SOURCES_MAX as u64 <= ARRAY_ITEMS_MAX
+        && SCOPE_ENTRIES_MAX as u64 <= ARRAY_ITEMS_MAX
+        && REPORT_SANDBOXES_MAX as u64 <= ARRAY_ITEMS_MAX,
+    "a list that no reader would take"
+);

@@ -1,627 +1,334 @@
 #!/usr/bin/env python3
 """Checks offline what Outhaul's brokers, dispatchers, hosts and sandboxes have signed.
 
-Written from ../SPEC.md alone; "§" points there. Nothing of Outhaul is imported. One door for bytes (Reader), one for signatures
-(verify); whatever is not exactly as specified raises Bad. Read downwards: bytes, keys, shapes, then one function for each command.
-"""
-import argparse
-import hashlib
-import json
-import re
-import sys
-import time
+  verify.py token      FILE --issuer-key ohi1_…     --audience outhaul-… [--now SECONDS]
+  verify.py command    FILE --dispatcher-key ohd1_… --host edge-1        [--now SECONDS]
+  verify.py report     FILE --host-key ohh1_…       --host edge-1
+  verify.py succession FILE --host-key ohh1_…       --host edge-1        [--generation OF_THAT_KEY]
+  verify.py stream     FILE --host-key ohh1_…       [--dispatcher-key ohd1_… …]
 
+FILE holds the bytes as they travelled; for a stream, what `outhaul export-stream` wrote. Keys come from you, never from FILE: of a
+stream's host its first key, else the one that signed. Exit code 0: OK, it verifies. 1: BAD, it does not, and why. 2: wrong usage.
+"""
+# Written from ../SPEC.md alone; "§" points there. Read downwards: bytes, signatures, shapes, then each kind of message.
+import argparse, hashlib, json, re, sys, time
+import cbor2
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-try:
-    import blake3 as _blake3
-    blake3 = lambda data: _blake3.blake3(data).digest()
-except ImportError:
-    from blake3_pure import blake3
-
-# §11. Lengths are in bytes.
-PACKET_MAX, MESSAGE_MAX, TOKEN_MAX, SUCCESSION_MAX = 65_536, 61_440, 2_048, 512
-HEAD_MAX, BODY_MAX, EVENTS_MAX, EVENT_DATA_MAX = 512, 49_152, 256, 8_192
-TOPIC_MAX, SCOPE_ENTRIES_MAX, ARGUMENT_MAX = 256, 16, 32_768
-LEEWAY_S, SANDBOX_TOKEN_LIFE_S, COMMAND_LIFE_MS = 60, 900, 7 * 24 * 3_600_000
-PAIRS_MAX, SKIPPED_DEPTH_MAX, DEPTH_MAX, WAITING_MAX, U64_MAX = 23, 8, 16, 1_024, 2**64 - 1
-
-
-class Bad(Exception):
-    """It does not verify; the text says why, and nothing of the content."""
-
+class Bad(ValueError):
+    """It does not verify. The text says why, and nothing of the content."""
 
 def need(truth, why):
     if not truth:
         raise Bad(why)
 
+# ---- bytes (§1.1) ----
+def scan(data, at=0, depth=16):
+    """Where the item ends that starts at `at`. cbor2 obeys tags, some at any cost, and knows no order: it sees only what passed here."""
+    need(at < len(data), "it ends too early")
+    major, n, at = data[at] >> 5, data[at] & 31, at + 1
+    need(n < 28 and major < 6 or major == 7 and n in (20, 21, 22), "an indefinite length, tag, float, simple value, or not CBOR")
+    if n >= 24 and major < 7:
+        n, at = int.from_bytes(data[at:at + (1 << n - 24)], "big"), at + (1 << n - 24)
+    at += n if major in (2, 3) else 0
+    need(at <= len(data), "it ends too early")
+    need(major not in (4, 5) or depth > 0 and (major == 4 or n <= 23), "nested too deep, or a map of too many pairs")
+    label = b""
+    for _ in range(n if major in (4, 5) else 0):
+        if major == 5:
+            last, start, at = label, at, scan(data, at, depth - 1)
+            label = data[start:at]
+            need(label > last, "labels out of order, or one twice")
+            need(label[0] >> 5 in (0, 1, 3), "a label that is neither a number nor text")
+        at = scan(data, at, depth - 1)
+    return at
 
-# ---- bytes (§1.1): a decoder that knows one encoding of each value, so that there is nothing to re-encode and compare ----
-
-class Reader:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, count):
-        need(count <= len(self.data) - self.at, "it ends too early")
-        self.at += count
-        return self.data[self.at - count:self.at]
-
-    def head(self):
-        """Major type and argument, in the shortest form."""
-        first = self.take(1)[0]
-        major, low = first >> 5, first & 31
-        if low < 24:
-            return major, low
-        need(low < 28, "an indefinite length, or not CBOR")
-        value = int.from_bytes(self.take(1 << low - 24), "big")
-        need(value >= (24, 1 << 8, 1 << 16, 1 << 32)[low - 24], "a number or length that is not in its shortest form")
-        return major, value
-
-    def item(self, depth=DEPTH_MAX):
-        major, n = self.head()
-        if major == 0:
-            return n
-        if major == 1:
-            return -1 - n
-        if major == 2:
-            return self.take(n)
-        if major == 3:
-            try:
-                return self.take(n).decode("utf-8")
-            except UnicodeDecodeError:
-                raise Bad("text that is not UTF-8") from None
-        if major == 7:
-            need(n in (20, 21, 22), "a float or simple value")
-            return (False, True, None)[n - 20]
-        need(major != 6, "a tag")
-        need(depth > 0, "nested too deep")
-        if major == 4:
-            return [self.item(depth - 1) for _ in range(n)]
-        need(n <= PAIRS_MAX, "a map of too many pairs")
-        pairs, last = {}, b""
-        for _ in range(n):
-            start = self.at
-            key = self.item(depth - 1)
-            encoded = self.data[start:self.at]
-            need(encoded > last, "labels out of order, or one twice")
-            last = encoded
-            # Only integers are labels of ours. Other keys occur in what is skipped; by their encoding, True is not 1.
-            pairs[key if type(key) is int else encoded] = self.item(depth - 1)
-        return pairs
-
-    def octets(self):
-        value = self.item()
-        need(type(value) is bytes, "something else where bytes belong")
-        return value
-
-    def end(self):
-        need(self.at == len(self.data), "bytes after its end")
-
-
-def decode(data, shape):
-    reader = Reader(data)
-    value = shape(reader.item())
-    reader.end()
+def decode(data, longest=61_440):
+    need(len(data) <= longest, "longer than its limit")
+    need(scan(data) == len(data), "bytes after its end")
+    value = cbor2.loads(data, str_errors="replace")
+    need(cbor2.dumps(value) == data, "a number or length that is not in its shortest form, or text that is not UTF-8")
     return value
 
-
-def head(major, n):
-    if n < 24:
-        return bytes([major << 5 | n])
-    width = next(width for width in (1, 2, 4, 8) if n < 1 << 8 * width)
-    return bytes([major << 5 | 23 + width.bit_length()]) + n.to_bytes(width, "big")
-
-
-def bstr(data):
-    return head(2, len(data)) + data
-
-
 # ---- keys and signatures (§1.3, §1.4) ----
-
-P = 2**255 - 19
-L = 2**252 + 27742317777372353535851937790883648493
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 
-
 def is_strong(point):
-    """Whether 32 bytes are a point of the curve, in its one encoding, and not of small order (§1.3)."""
+    """Whether 32 bytes are a point of the curve, in its one encoding, and not of small order."""
     y = int.from_bytes(point, "little") & (1 << 255) - 1
     x2 = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
     is_small = x2 == 0 or y == 0 or (x2 + y * y) % P == 0  # orders 1 and 2; 4; 8
     return y < P and not is_small and pow(x2, (P - 1) // 2, P) == 1
 
+def unseal(kind, item, keys, host=None, header={}):
+    """What one of `keys` has signed: a COSE_Sign1 of our profile and no other. Every key was is_strong() when it was read."""
+    _, place, shape = KINDS[kind]
+    typ = 61 if kind == "token" else f"application/vnd.outhaul.{kind}+cbor"
+    need(type(item) is list and list(map(type, item)) == [bytes, dict, bytes, bytes], "not a signed message")
+    protected, unprotected, payload, signature = item
+    kid, s = protected[5:13], int.from_bytes(signature[32:], "little")
+    need(len(kid) == 8 and protected == cbor2.dumps({1: -19, 4: kid, 16: typ}), "not a signed message of this kind")
+    need(unprotected == header, "a header that is not signed")
+    key = next((key for key in keys if hashlib.sha256(cbor2.dumps({1: 1, -1: 6, -2: key})).digest()[:8] == kid), None)
+    need(key, "signed by a key that is not trusted here")
+    try:
+        need(len(signature) == 64 and is_strong(signature[:32]) and s < L, "the signature does not verify")
+        message = cbor2.dumps(["Signature1", protected, place.format(host=host).encode(), payload])
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except InvalidSignature:
+        raise Bad("the signature does not verify") from None
+    found = fit(decode(payload), shape)
+    need(found.get("host", host) == host, "of another host, or for one")
+    return found
 
-def kid_of(key):
-    """RFC 9679: SHA-256 of the deterministic COSE_Key; the first 8 bytes."""
-    return hashlib.sha256(bytes.fromhex("a301012006215820") + key).digest()[:8]
+def read(kind, data, keys, host=None):
+    return unseal(kind, decode(data, KINDS[kind][0]), keys, host)
 
+# ---- shapes: what a value must be, as data ----
+class Map(dict):
+    """label → (name, shape). Labels count up from 1 unless given; a name with "?" may be left out. Open or closed: §9."""
+    def __init__(self, names, *shapes, is_open=False):
+        self.is_open = is_open
+        for n, (name, shape) in enumerate(zip(names.split(), shapes, strict=True), 1):
+            name, _, label = name.partition("=")
+            self[int(label or n)] = name, shape
 
-class Envelope:
-    """A COSE_Sign1 of our profile, at the front of what a reader reads. Nothing in it is proven until verify()."""
+class Choice(Map):
+    """[label, body], likewise: one of them."""
 
-    def __init__(self, reader, typ, may_have_parent=False):
-        start = reader.at
-        need(reader.head() == (4, 4), "not a signed message")
-        self.protected = reader.octets()
-        self.kid = self.protected[5:13]
-        typ_item = head(0, typ) if type(typ) is int else head(3, len(typ)) + typ.encode()
-        header = b"\xa3\x01\x32\x04" + bstr(self.kid) + b"\x10" + typ_item  # {1: -19, 4: kid, 16: typ}
-        need(len(self.kid) == 8 and self.protected == header, "not a signed message of this kind")
-        unprotected, self.parent = reader.head(), None
-        if may_have_parent and unprotected == (5, 1):
-            need(reader.item() == 13, "an unknown header")
-            self.parent = Envelope(reader, typ)
-        else:
-            need(unprotected == (5, 0), "a header that is not signed")
-        self.payload, self.signature = reader.octets(), reader.octets()
-        need(len(self.signature) == 64, "a signature that is not of 64 bytes")
-        self.raw = reader.data[start:reader.at]
+def news(names, *shapes):
+    return Map(names, *shapes, is_open=True)
 
-    def verify(self, keys, aad=b""):
-        """The one of `keys` that signed it."""
-        key = next((key for key in keys if kid_of(key) == self.kid), None)
-        need(key is not None, "signed by a key that is not trusted here")
-        message = b"\x84\x6aSignature1" + bstr(self.protected) + bstr(aad) + bstr(self.payload)
-        s = int.from_bytes(self.signature[32:], "little")
-        need(is_strong(key) and is_strong(self.signature[:32]) and s < L, "the signature does not verify")
-        try:
-            Ed25519PublicKey.from_public_bytes(key).verify(self.signature, message)
-        except InvalidSignature:
-            raise Bad("the signature does not verify") from None
-        return key
-
-
-def open_envelope(data, longest, typ, may_have_parent=False):
-    need(len(data) <= longest, "longer than its limit")
-    reader = Reader(data)
-    envelope = Envelope(reader, typ, may_have_parent)
-    reader.end()
-    return envelope
-
-
-# ---- shapes: a shape takes a decoded value and returns it, with names where it is a map; or it raises ----
-
-def fit(value, truth, why):
-    need(truth, why)
+def fit(value, shape):
+    """The value, with names for labels, if it has the shape. Patterns are over UTF-8, so that lengths are in bytes."""
+    match shape:
+        case range(): need(type(value) is int and value in shape, "a number out of its range, or none")
+        case bytes(): need(type(value) is str and re.fullmatch(shape, value.encode()), "not a text, or not one of its kind")
+        case slice(): need(type(value) is bytes and shape.start <= len(value) <= shape.stop, "not bytes, or not so many")
+        case set(): need(any(type(value) is type(one) and value == one for one in shape), "not a value that it may be")
+        case "key": need(is_strong(fit(value, HASH)), "not a public key, or a weak one")
+        case "scope":
+            value = fit(decode(fit(value, slice(0, 2_048))), SCOPE)
+            need(all(may in (["pub"], ["sub"], ["pub", "sub"]) for _, may in value), "not permissions")
+        case "anything": pass
+        case "skipped":
+            scan(cbor2.dumps(value), depth=8)
+            return {}
+        case tuple():
+            need(type(value) is list and len(value) == len(shape), "no list, or not of this length")
+            return list(map(fit, value, shape))
+        case [inner, least, most]:
+            need(type(value) is list and least <= len(value) <= most, "no list, or not of this length")
+            return [fit(one, inner) for one in value]
+        case Choice():
+            label, body = fit(value, (U64, "anything"))
+            need(label in shape or shape.is_open, "an unknown choice")
+            name, inner = shape.get(label, ("other", "skipped"))
+            return name, fit(body, inner)
+        case Map():
+            need(type(value) is dict and all(type(label) is int for label in value), "not a map of labels")
+            need(all(label in value or "?" in name for label, (name, _) in shape.items()), "a label is missing")
+            for label in value.keys() - shape.keys():
+                need(shape.is_open and 64 <= label < 2**63, "an unknown label")
+                fit(value[label], "skipped")
+            return {name.strip("?"): fit(value[label], inner) for label, (name, inner) in shape.items() if label in value}
     return value
 
-
-def number(low=0, high=U64_MAX):
-    return lambda value: fit(value, type(value) is int and low <= value <= high, "a number out of its range, or none")
-
-
-def text(longest=MESSAGE_MAX, pattern=r"(?s:.*)"):
-    return lambda value: fit(value, type(value) is str and len(value.encode()) <= longest and re.fullmatch(pattern, value),
-                             "not a text, or not one of its kind")
-
-
-name = text(64, r"[a-z0-9-]+")
-
-
-def octets(size=None):
-    return lambda value: fit(value, type(value) is bytes and size in (None, len(value)), "not bytes, or not so many")
-
-
-def public(value):
-    return fit(value, is_strong(octets(32)(value)), "not a public key, or a weak one")
-
-
-def boolean(value):
-    return fit(value, type(value) is bool, "neither true nor false")
-
-
-def true(value):
-    return fit(value, value is True, "not true")
-
-
-def array(shape, most=MESSAGE_MAX):
-    return lambda value: [shape(one) for one in fit(value, type(value) is list and len(value) <= most, "no list, or too long")]
-
-
-def pair(first, second):
-    return lambda value: [shape(one) for shape, one in zip((first, second), fit(value, type(value) is list and len(value) == 2,
-                                                                                "not a pair"))]
-
-
-def within(shape):
-    return lambda value: decode(octets()(value), shape)
-
-
-def depth(value):
-    inside = list(value.values()) if type(value) is dict else value if type(value) is list else None
-    return 0 if inside is None else 1 + max(map(depth, inside), default=0)
-
-
-def skip(value):
-    need(depth(value) <= SKIPPED_DEPTH_MAX, "an unknown value that is nested too deep")
-
-
-def fields(spec, is_open=False):
-    """A map: label → (name, shape). A name that starts with "?" may be left out. What is unknown: §9."""
-    def shape(value):
-        need(type(value) is dict, "not a map")
-        named = {}
-        for label, one in value.items():
-            if label in spec:
-                named[spec[label][0].lstrip("?")] = spec[label][1](one)
-            else:
-                need(is_open and type(label) is int and label >= 64, "an unknown label")
-                skip(one)
-        need(all(label in value or called[0] == "?" for label, (called, _) in spec.items()), "a label is missing")
-        return named
-    return shape
-
-
-def choice(spec, is_open=False):
-    """[label, body]: label → (name, shape)."""
-    def shape(value):
-        need(type(value) is list and len(value) == 2 and type(value[0]) is int and value[0] >= 0, "not a choice")
-        if value[0] in spec:
-            return spec[value[0]][0], spec[value[0]][1](value[1])
-        need(is_open, "an unknown choice")
-        skip(value[1])
-        return "other", {}
-    return shape
-
-
-def word(words, is_open=False):
-    """A number that stands for the first, second, … of the words."""
-    def shape(value):
-        n = number()(value)
-        need(is_open or 1 <= n <= len(words.split()), "an unknown word")
-        return words.split()[n - 1] if 1 <= n <= len(words.split()) else f"other {n}"
-    return shape
-
+U64, LIMIT, CONTENT, CTI, ID, HASH = range(2**64), range(1, 2**63), range(1, 4), slice(8, 8), slice(16, 16), slice(32, 32)
+NAME, ANY, SHORT, DETAIL, ARGUMENT = rb"[a-z0-9-]{1,64}", rb"(?s:.*)", rb"(?s:.{0,256})", rb"(?s:.{0,512})", rb"[^\0]{0,32768}"
+FILTER = rb'(?=.{1,256}\Z)((\+|[!"%-*,\-.0-~]+)/)*(\+|#|[!"%-*,\-.0-~]+)'  # levels of visible ASCII without # $ + /
+SCOPE = [(FILTER, [ANY, 1, 2]), 0, 16]
+CLAIMS = Map("iss sub aud exp nbf? iat cti cnf scope delegable?=-70001 generation?=-70002", ANY, ANY, ANY, U64, U64, U64, CTI,
+             Map("key", Map("kty crv=-1 x=-2", {1}, {6}, "key")), "scope", "scope", U64)
+IMAGE, VARIABLE = rb"(?!.*(\.\.|//))[A-Za-z0-9][A-Za-z0-9._\-/:@]{0,511}", rb"[A-Za-z_][A-Za-z0-9_]*"
+LAUNCH = Map("sandbox image arguments environment sources limits content isolation?", NAME, IMAGE, [ARGUMENT, 0, 256],
+             [(VARIABLE, ARGUMENT), 0, 128], [NAME, 0, 16],
+             Map("cpu_millis memory_bytes pids scratch_bytes life_s", LIMIT, LIMIT, LIMIT, LIMIT, LIMIT), CONTENT, NAME)
+NEWS = Choice("refused launched ended stopped forwarded status",
+              news("command sandbox reason detail", ID, NAME, U64, DETAIL),
+              news("command sandbox key image container content", ID, NAME, "key", SHORT, SHORT, CONTENT),
+              news("command? sandbox state exit_code? reason? detail", ID, NAME, U64, U64, U64, DETAIL),
+              news("command sandbox", ID, NAME), news("sandbox batch", NAME, slice(0, 60_928)),
+              news("generation version start engine sandboxes", U64, SHORT, CTI, {True, False},
+                   [news("sandbox state", NAME, U64), 0, 256]), is_open=True)
+RECORD, LOST, BATCH, REPORT, COMMAND, SUCCESSION = (U64, U64, range(5), ANY, ANY, slice(0, 65_536)), 0, 1, 2, 3, 4
+EVENT, EXITED, GAP = (U64, U64, U64, U64, U64, slice(0, 8_192)), 5, 6
+KINDS = {  # longest envelope; the place that its signature is bound to; shape
+    "token": (2_048, "", CLAIMS),
+    "command": (61_440, "v1/{host}/commands", Map("id host issued expires order", ID, NAME, U64, U64,
+                                                  Choice("launch stop", LAUNCH, Map("sandbox grace_s", NAME, U64)))),
+    "report": (61_440, "v1/{host}/reports", news("host number time news", NAME, U64, U64, NEWS)),
+    "succession": (512, "", Map("host generation key time", NAME, U64, "key", U64)),
+    "batch": (512, "", Map("stream epoch batch first count previous body_hash body_bytes time token? closing?", ID, range(1, 2**64),
+                           range(2**64 - 1), U64, range(257), HASH, HASH, range(60_417), U64, CTI, {True}))}
 
 # ---- tokens (§4) ----
+def covers(rule, topic):
+    """Whether a filter covers a topic (§4.1). What a sandbox may have is a topic, so nothing more general is needed."""
+    levels = {"+": "[^/]+/", "#": ".*"}
+    return re.fullmatch("".join(levels.get(level, re.escape(level) + "/") for level in rule.split("/")), topic + "/")
 
-def filter_(value):
-    levels = text(TOPIC_MAX)(value).split("/")
-    plain = r"[!\"%-*,-.0-~]+"  # visible ASCII without # $ + /
-    need(all(level in ("+", "#") or re.fullmatch(plain, level) for level in levels), "not a topic filter")
-    need("#" not in levels[:-1], "not a topic filter")
-    return value
-
-
-def covers(rule, wanted):
-    rule, wanted = rule.split("/"), wanted.split("/")
-    for at, level in enumerate(rule):
-        if level == "#":
-            return True
-        if at >= len(wanted) or (wanted[at] == "#" if level == "+" else wanted[at] != level):
-            return False
-    return len(rule) == len(wanted)
-
-
-def permissions(value):
-    return fit(value, type(value) is list and 1 <= len(value) <= 2 and all(one in ("pub", "sub") for one in value),
-               "not permissions")
-
-
-SCOPE = within(array(pair(filter_, permissions), SCOPE_ENTRIES_MAX))
-COSE_KEY = fields({1: ("kty", number(1, 1)), -1: ("crv", number(6, 6)), -2: ("x", public)})
-CLAIMS = fields({
-    1: ("iss", text()), 2: ("sub", text()), 3: ("aud", text()), 4: ("exp", number()), 5: ("?nbf", number()), 6: ("iat", number()),
-    7: ("cti", octets(8)), 8: ("cnf", fields({1: ("key", COSE_KEY)})), 9: ("scope", SCOPE),
-    -70001: ("?delegable", SCOPE), -70002: ("?generation", number())})
-
-
-def check_link(envelope, keys, audience, now_s):
-    envelope.verify(keys)
-    claims = decode(envelope.payload, CLAIMS)
+def link(item, key, audience, now, header={}):
+    claims = unseal("token", item, [key], header=header)
     need(claims["aud"] == audience, "for another audience")
-    need(now_s < claims["exp"] + LEEWAY_S, "expired")
-    need(max(claims.get("nbf", 0), claims["iat"]) <= now_s + LEEWAY_S, "not valid yet")
+    need(max(claims.get("nbf", 0), claims["iat"]) - 60 <= now < claims["exp"] + 60, "expired, or not valid yet")
     return claims
 
-
-def check_token(data, options):
-    leaf = open_envelope(data, TOKEN_MAX, 61, may_have_parent=True)
-    host = check_link(leaf.parent or leaf, [options.issuer_key], options.audience, options.now)
-    name(host["sub"])
-    need("generation" in host, "a host's token without a generation")
-    links = [host]
-    if leaf.parent:
-        claims = check_link(leaf, [host["cnf"]["key"]["x"]], options.audience, options.now)
-        owner, slash, sandbox = claims["sub"].partition("/")
-        need(slash and name(owner) and name(sandbox), "its subject is not a sandbox")
-        topic = f"v1/{owner}/{sandbox}/events"
-        need(claims["iss"] == owner == host["sub"] and "delegable" not in claims and "generation" not in claims
-             and claims["exp"] <= host["exp"] and claims["exp"] - claims["iat"] <= SANDBOX_TOKEN_LIFE_S
-             and claims["scope"] == [[topic, ["pub"]]]
-             and any("pub" in may and covers(rule, topic) for rule, may in host.get("delegable", [])),
-             "beyond what its parent delegates")
-        links.append(claims)
-    may = ", ".join(f"{'+'.join(may)} {where}" for where, may in links[-1]["scope"])
+def check_token(data, issuer_key, audience, now):
+    item = decode(data, KINDS["token"][0])
+    has_parent = type(item) is list and len(item) == 4 and type(item[1]) is dict and list(item[1]) == [13]
+    links = [host] = [link(item[1][13] if has_parent else item, issuer_key, audience, now)]
+    need(fit(host["sub"], NAME) and "generation" in host, "a host's token without a generation")
+    need(host["exp"] - host["iat"] <= 3_600, "it would live too long")
+    if has_parent:
+        links.append(leaf := link(item, host["cnf"]["key"]["x"], audience, now, header=item[1]))
+        owner, _, sandbox = leaf["sub"].partition("/")
+        topic = f"v1/{owner}/{fit(sandbox, NAME)}/events"
+        need(leaf["iss"] == owner == host["sub"] and not {"delegable", "generation"} & leaf.keys() and leaf["exp"] <= host["exp"]
+             and leaf["exp"] - leaf["iat"] <= 900 and leaf["scope"] == [[topic, ["pub"]]]
+             and any("pub" in may and covers(rule, topic) for rule, may in host.get("delegable", [])), "beyond what its parent delegates")
+    may = ", ".join(f"{'+'.join(acts)} {where}" for where, acts in links[-1]["scope"])
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(links[-1]["exp"], 253402300799)))
     return f"OK: token of {links[-1]['sub']} until {until}: {may or 'permits nothing'}", {"links": links}
 
-
-# ---- commands (§6) ----
-
-def image(value):
-    value = text(512, r"[A-Za-z0-9][A-Za-z0-9._\-/:@]*")(value)
-    return fit(value, ".." not in value and "//" not in value, "not an image")
-
-
-ARGUMENT = text(ARGUMENT_MAX, r"[^\0]*")
-VARIABLE = pair(text(MESSAGE_MAX, r"[A-Za-z_][A-Za-z0-9_]*"), ARGUMENT)
-CONTENTS = "metadata redacted full"
-LIMIT = number(1, 2**63 - 1)
-LIMITS = fields({1: ("cpu_millis", LIMIT), 2: ("memory_bytes", LIMIT), 3: ("pids", LIMIT), 4: ("scratch_bytes", LIMIT),
-                 5: ("life_s", LIMIT)})
-COMMAND = fields({
-    1: ("id", octets(16)), 2: ("host", name), 3: ("issued", number()), 4: ("expires", number()), 5: ("order", choice({
-        1: ("launch", fields({
-            1: ("sandbox", name), 2: ("image", image), 3: ("arguments", array(ARGUMENT, 256)),
-            4: ("environment", array(VARIABLE, 128)), 5: ("sources", array(name, 16)), 6: ("limits", LIMITS),
-            7: ("content", word(CONTENTS)), 8: ("?isolation", name)})),
-        2: ("stop", fields({1: ("sandbox", name), 2: ("grace_s", number())}))}))})
-
-
-def open_command(data, keys, host):
-    envelope = open_envelope(data, MESSAGE_MAX, "application/vnd.outhaul.command+cbor")
-    envelope.verify(keys, f"v1/{host}/commands".encode())
-    command = decode(envelope.payload, COMMAND)
-    need(command["host"] == host, "for another host")
-    need(command["expires"] - command["issued"] <= COMMAND_LIFE_MS, "it would live too long")
+# ---- commands (§6), reports (§7), successions (§5) ----
+def read_command(data, keys, host):
+    command = read("command", data, keys, host)
+    need(command["expires"] - command["issued"] <= 604_800_000, "it would live too long")
     return command
 
-
-def check_command(data, options):
-    command = open_command(data, [options.dispatcher_key], options.host)
-    need(options.now * 1000 < command["expires"] + LEEWAY_S * 1000, "expired")
-    need(command["issued"] <= (options.now + LEEWAY_S) * 1000, "not valid yet")
+def check_command(data, dispatcher_key, host, now):
+    command = read_command(data, dispatcher_key, host)
+    need(command["issued"] - 60_000 <= now * 1000 < command["expires"] + 60_000, "expired, or not valid yet")
     order, body = command["order"]
-    return f"OK: command {command['id'].hex()}: {order} {body['sandbox']} on {options.host}", command
+    return f"OK: command {command['id'].hex()}: {order} {body['sandbox']} on {host}", command
 
-
-# ---- reports (§7): open, so what is newer than this program is passed over ----
-
-def news(spec):
-    return fields(spec, is_open=True)
-
-
-STATE = word("creating running paused finished failed unknown", is_open=True)
-REASON = word("policy_refused image_not_found image_pull_failed digest_mismatch source_unreadable start_timeout no_first_event "
-              "oom_killed deadline_exceeded engine_unavailable spec_mismatch disk_full quota_exceeded busy conflict not_found "
-              "engine_refused stopped lost", is_open=True)
-REPORT = news({1: ("host", name), 2: ("number", number()), 3: ("time", number()), 4: ("news", choice({
-    1: ("refused", news({1: ("command", octets(16)), 2: ("sandbox", name), 3: ("reason", REASON), 4: ("detail", text())})),
-    2: ("launched", news({1: ("command", octets(16)), 2: ("sandbox", name), 3: ("key", public), 4: ("image", text()),
-                          5: ("container", text()), 6: ("content", word(CONTENTS, is_open=True))})),
-    3: ("ended", news({1: ("?command", octets(16)), 2: ("sandbox", name), 3: ("state", STATE), 4: ("?exit_code", number()),
-                       5: ("?reason", REASON), 6: ("detail", text())})),
-    4: ("stopped", news({1: ("command", octets(16)), 2: ("sandbox", name)})),
-    5: ("forwarded", news({1: ("sandbox", name), 2: ("batch", octets())})),
-    6: ("status", news({1: ("generation", number()), 2: ("version", text()), 3: ("start", octets(8)), 4: ("engine", boolean),
-                        5: ("sandboxes", array(news({1: ("sandbox", name), 2: ("state", STATE)})))}))}, is_open=True))})
-
-
-def open_report(data, keys, host):
-    envelope = open_envelope(data, MESSAGE_MAX, "application/vnd.outhaul.report+cbor")
-    envelope.verify(keys, f"v1/{host}/reports".encode())
-    report = decode(envelope.payload, REPORT)
-    need(report["host"] == host, "of another host")
-    return report
-
-
-def check_report(data, options):
-    report = open_report(data, [options.host_key], options.host)
+def check_report(data, host_key, host):
+    report = read("report", data, [host_key], host)
     kind, body = report["news"]
-    about = f" {body['sandbox']}" if "sandbox" in body else ""
-    return f"OK: report {report['number']} of {options.host}: {kind}{about}", report
+    return f"OK: report {report['number']} of {host}: {kind} {body.get('sandbox', '')}".rstrip(), report
 
+def check_succession(data, host_key, host, generation):
+    found = read("succession", data, [host_key], host)
+    need(generation in (None, found["generation"] - 1), "a generation is left out, or comes twice")
+    return f"OK: succession of {host}: generation {found['generation']} has ohh1_{found['key'].hex()}", found
 
 # ---- streams (§8) and the stream file (§10) ----
-
-HEAD = fields({
-    1: ("stream", octets(16)), 2: ("epoch", number(1)), 3: ("batch", number(0, U64_MAX - 1)), 4: ("first", number()),
-    5: ("count", number(0, EVENTS_MAX)), 6: ("previous", octets(32)), 7: ("body_hash", octets(32)),
-    8: ("body_bytes", number(0, BODY_MAX)), 9: ("time", number()), 10: ("?token", octets(8)), 11: ("?closing", true)})
-KIND = word("started stdout stderr progress exited gap", is_open=True)
-SUCCESSION = fields({1: ("host", name), 2: ("generation", number()), 3: ("key", public), 4: ("time", number())})
-
-
-def event(value):
-    need(type(value) is list and len(value) == 6, "not an event")
-    for one in value[:5]:
-        number()(one)
-    need(len(octets()(value[5])) <= EVENT_DATA_MAX, "an event that is too long")
-    return dict(zip(("time", "kind", "flags", "size", "value", "data"), value), kind=KIND(value[1]))
-
-
 class Stream:
-    """§8.7, to the letter."""
-
+    """The batches of one sandbox: §8.7, to the letter."""
     def __init__(self, host, sandbox, key):
-        self.key, self.id = key, blake3(f"v1/{host}/{sandbox}/events".encode())[:16]
-        self.epoch, self.next, self.events, self.previous = 1, 0, 0, bytes(32)
-        self.closed, self.seen, self.lost, self.exit_code = False, set(), 0, None
+        self.key, self.id = key, blake3(f"v1/{host}/{sandbox}/events".encode()).digest()[:16]
+        self.epoch, self.next, self.events, self.previous, self.closed, self.seen = 1, 0, 0, bytes(32), False, set()
+        self.lost, self.exit_code = 0, None
 
     def judge(self, payload):
-        reader = Reader(payload)
-        envelope = Envelope(reader, "application/vnd.outhaul.batch+cbor")
-        body = payload[reader.at:]
-        need(len(envelope.raw) <= HEAD_MAX and len(body) <= BODY_MAX, "longer than its limit")
-        batch = decode(envelope.payload, HEAD)
-        need(batch["body_bytes"] == len(body) and batch["first"] + batch["count"] <= U64_MAX
-             and ("token" in batch) == (batch["batch"] == 0), "its head and its body do not fit")
-        head_hash = blake3(envelope.raw)
-        if head_hash in self.seen:
+        end = scan(payload)
+        signed, body = payload[:end], payload[end:]
+        head, hashed = read("batch", signed, [self.key]), blake3(signed).digest()
+        need(head["body_bytes"] == len(body) and head["first"] + head["count"] < 2**64
+             and ("token" in head) == (head["batch"] == 0), "its head and its body do not fit")
+        if hashed in self.seen:
             return
-        envelope.verify([self.key])
-        need(batch["stream"] == self.id, "a batch of another stream")
+        need(head["stream"] == self.id, "a batch of another stream")
         need(not self.closed, "a batch after the closing one")
-        expected = 0 if batch["epoch"] > self.epoch else self.next
-        need(batch["epoch"] >= self.epoch and batch["batch"] >= expected, "a fork: another batch of an earlier number")
-        need(batch["batch"] == expected, f"batches are missing: expected {expected}, found {batch['batch']}")
-        need(batch["first"] == self.events and batch["previous"] == self.previous, "it does not follow from the batch before it")
-        need(blake3(body) == batch["body_hash"], "the body is not the one that was signed")
-        events = decode(body, array(event, EVENTS_MAX))
-        need(len(events) == batch["count"], "not as many events as its head says")
-        self.epoch, self.next, self.events = batch["epoch"], batch["batch"] + 1, self.events + batch["count"]
-        self.previous, self.closed = head_hash, "closing" in batch
-        self.seen.add(head_hash)
-        for one in events:
-            self.lost += one["value"] if one["kind"] == "gap" else 0
-            self.exit_code = one["value"] if one["kind"] == "exited" else self.exit_code
+        expected = 0 if head["epoch"] > self.epoch else self.next
+        need(head["epoch"] >= self.epoch and head["batch"] >= expected, "a fork: another batch of an earlier number")
+        need(head["batch"] == expected, f"batches are missing: expected {expected}, found {head['batch']}")
+        need(head["first"] == self.events and head["previous"] == self.previous, "it does not follow from the batch before it")
+        need(blake3(body).digest() == head["body_hash"], "the body is not the one that was signed")
+        events = fit(decode(body), [EVENT, head["count"], head["count"]])
+        self.epoch, self.next, self.events = head["epoch"], head["batch"] + 1, self.events + head["count"]
+        self.previous, self.closed = hashed, "closing" in head
+        self.seen.add(hashed)
+        self.lost += sum(value for _, kind, _, _, value, _ in events if kind == GAP)
+        self.exit_code = next((value for _, kind, _, _, value, _ in reversed(events) if kind == EXITED), self.exit_code)
 
-
-class File:
-    """§10, item by item. `at` is the item that is being judged."""
-
-    def __init__(self, host, sandbox, anchor, dispatchers):
-        self.host, self.sandbox, self.dispatchers = host, sandbox, dispatchers
-        self.keys, self.generation, self.offset, self.at = [anchor], None, None, 1
-        self.stream, self.waiting, self.reports, self.commands, self.holes = None, [], 0, 0, 0
-
-    def record(self, item):
-        need(type(item) is list and len(item) == 6, "not a record")
-        offset, received, kind = number()(item[0]), number()(item[1]), number(0, 4)(item[2])
-        payload = octets()(item[5])
-        need(len(payload) <= PACKET_MAX, "longer than its limit")
-        place = [("", ""), (self.host, self.sandbox), (self.host, self.sandbox), (self.host, self.sandbox), (self.host, "")][kind]
-        need((item[3], item[4]) == place, "filed under another host or sandbox")
-        need(kind not in (0, 4) or received == 0, "a date where there is none")
-        if kind == 4:
-            need(self.offset is None and offset == 0, "a succession out of its place")
-            return self.succession(payload)
-        need(self.offset is None or offset > self.offset, "offsets that do not increase")
-        self.offset = offset
-        if kind == 0:
-            need(payload == b"", "a hole with something in it")
-            self.holes += 1
-        elif kind == 1:
-            self.batch(payload)
-        elif kind == 2:
-            self.report(payload)
-        else:
-            self.commands += 1
-            if self.dispatchers:
-                open_command(payload, self.dispatchers, self.host)
-
-    def succession(self, payload):
-        envelope = open_envelope(payload, SUCCESSION_MAX, "application/vnd.outhaul.succession+cbor")
-        envelope.verify(self.keys[-1:])
-        named = decode(envelope.payload, SUCCESSION)
-        need(named["host"] == self.host, "a succession of another host")
-        need(self.generation in (None, named["generation"] - 1), "a generation is left out, or comes twice")
-        self.generation = named["generation"]
-        self.keys.append(named["key"])
-
-    def batch(self, payload):
-        if self.stream:
-            return self.stream.judge(payload)
-        need(len(self.waiting) < WAITING_MAX, "too many batches before the report that names their key")
-        self.waiting.append((self.at, payload))
-
-    def report(self, payload):
-        self.reports += 1
-        kind, body = open_report(payload, self.keys, self.host)["news"]
-        if body.get("sandbox") != self.sandbox:
-            return
-        if kind == "launched" and self.stream is None:
-            self.stream = Stream(self.host, self.sandbox, body["key"])
-            now, waiting, self.waiting = self.at, self.waiting, []
-            for self.at, batch in waiting:
-                self.stream.judge(batch)
-            self.at = now
-        elif kind == "launched":
-            need(body["key"] == self.stream.key, "it names another key for a sandbox that has one")
-        elif kind == "forwarded":
-            self.batch(body["batch"])
-        elif kind == "ended":
-            self.nothing_waits()
-
-    def nothing_waits(self):
-        if self.waiting:
-            self.at = self.waiting[0][0]
-            raise Bad("no report of the host names the key that signs it")
-
-
-def check_stream(data, options):
-    reader, file, at = Reader(data), None, 0
-    try:
-        first = reader.item()
-        need(type(first) is list and len(first) == 4 and first[0] == "outhaul-stream", "not a stream file")
-        need(type(first[1]) is int and first[1] == 1, "a stream file of another version")
-        file = File(name(first[2]), name(first[3]), options.host_key, options.dispatcher_key)
-        while reader.at < len(data):
-            at += 1
-            file.at = at
-            file.record(reader.item())
-        file.nothing_waits()
+def check_stream(data, host_key, dispatcher_key):
+    keys, generation, last, stream, waiting, counts, item, at = [host_key], None, -1, None, [], [0] * 5, 0, 0
+    try:  # `at` is the item that is judged: this one, or a batch that waited.
+        end = scan(data)
+        _, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream"}, {1}, NAME, NAME))
+        while end < len(data):
+            at = item = item + 1
+            start, end = end, scan(data, end)
+            offset, received, kind, *place, payload = fit(decode(data[start:end], 66_000), RECORD)
+            is_about_sandbox, what, body = kind in (BATCH, REPORT, COMMAND), None, {}
+            need(place == [host if kind else "", sandbox if is_about_sandbox else ""], "filed under another host or sandbox")
+            need(is_about_sandbox or received == 0 and (kind or not payload), "a date or payload where there is none")
+            need(last < 0 == offset if kind == SUCCESSION else offset > last, "offsets that do not increase, or a late succession")
+            last, counts[kind] = last if kind == SUCCESSION else offset, counts[kind] + 1
+            if kind == SUCCESSION:
+                found = read("succession", payload, keys[-1:], host)
+                need(generation in (None, found["generation"] - 1), "a generation is left out, or comes twice")
+                generation, keys = found["generation"], [*keys, found["key"]]
+            if kind == COMMAND and dispatcher_key:
+                read_command(payload, dispatcher_key, host)
+            if kind == REPORT:
+                what, body = read("report", payload, keys, host)["news"]
+                what = what if body.get("sandbox") == sandbox else None
+            if what == "launched":
+                stream = stream or Stream(host, sandbox, body["key"])
+                need(body["key"] == stream.key, "it names another key for a sandbox that has one")
+            if kind == BATCH or what == "forwarded":
+                waiting.append((at, body.get("batch", payload)))
+                need(len(waiting) <= 1_024, "too many batches before the report that names their key")
+            while stream and waiting:
+                at, batch = waiting.pop(0)
+                stream.judge(batch)
+            if waiting and (what == "ended" or end == len(data)):
+                at = waiting[0][0]
+                raise Bad("no report of the host names the key that signs it")
     except Bad as bad:
-        raise Bad(f"item {file.at if file else 0}: {bad}") from None
-    stream = file.stream or Stream(file.host, file.sandbox, b"")
-    details = {"host": file.host, "sandbox": file.sandbox, "is_whole": stream.closed, "events": stream.events,
-               "batches": len(stream.seen), "events_lost_before_sealing": stream.lost, "exit_code": stream.exit_code,
-               "reports": file.reports, "commands": file.commands, "commands_judged": bool(file.dispatchers),
-               "holes_in_the_journal": file.holes, "host_keys": file.keys, "sandbox_key": stream.key or None, "items": at + 1}
+        raise Bad(f"item {at}: {bad}") from None
+    stream = stream or Stream(host, sandbox, None)
     verdict = "OK, whole" if stream.closed else "OK, open: no closing head, the tail may be missing"
-    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {file.host}/{file.sandbox}", details
-
+    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {host}/{sandbox}", {
+        "host": host, "sandbox": sandbox, "is_whole": stream.closed, "events": stream.events, "batches": len(stream.seen),
+        "events_lost_before_sealing": stream.lost, "exit_code": stream.exit_code, "reports": counts[REPORT], "commands": counts[COMMAND],
+        "commands_judged": bool(dispatcher_key), "holes_in_the_journal": counts[LOST], "host_keys": keys,
+        "sandbox_key": stream.key, "items": item + 1}
 
 # ---- the command line ----
+def key(role):
+    def public_key(value):
+        return fit(bytes.fromhex(re.fullmatch(role + "_([0-9a-fA-F]{64})", value.strip())[1]), "key")
+    return public_key
 
-def key(prefix):
-    def read(value):
-        match = re.fullmatch(prefix + r"_([0-9a-fA-F]{64})", value.strip())
-        if not match or not is_strong(bytes.fromhex(match[1])):
-            raise argparse.ArgumentTypeError(f"not a good key of the form {prefix}_…")
-        return bytes.fromhex(match[1])
-    return read
+def host_name(value):
+    return fit(value, NAME)
 
-
-def host(value):
-    if not re.fullmatch(r"[a-z0-9-]{1,64}", value):
-        raise argparse.ArgumentTypeError("not a host's name")
-    return value
-
+READ = {"issuer-key": key("ohi1"), "host-key": key("ohh1"), "dispatcher-key": key("ohd1"), "host": host_name, "audience": str, "now": int,
+        "generation": int}
+CHECKS = ((check_token, "issuer-key audience now?"), (check_command, "dispatcher-key host now?"), (check_report, "host-key host"),
+          (check_succession, "host-key host generation?"), (check_stream, "host-key dispatcher-key?"))
 
 def main():
-    parser = argparse.ArgumentParser(description="Checks what Outhaul's peers have signed. 0: verifies, 1: does not, 2: usage.")
-    commands = parser.add_subparsers(dest="what", required=True)
-
-    def add(what, longest, check):
-        one = commands.add_parser(what)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(required=True, metavar="KIND", help="token, command, report, succession or stream")
+    for check, flags in CHECKS:
+        one = kinds.add_parser(check.__name__.removeprefix("check_"))
+        one.set_defaults(check=check)
         one.add_argument("file")
-        one.add_argument("--json", action="store_true", help="all that was found, on one line")
-        one.set_defaults(longest=longest, check=check)
-        return one
-
-    token, command = add("token", TOKEN_MAX, check_token), add("command", MESSAGE_MAX, check_command)
-    report, stream = add("report", MESSAGE_MAX, check_report), add("stream", None, check_stream)
-    token.add_argument("--issuer-key", type=key("ohi1"), required=True)
-    token.add_argument("--audience", required=True)
-    command.add_argument("--dispatcher-key", type=key("ohd1"), required=True)
-    stream.add_argument("--dispatcher-key", type=key("ohd1"), action="append", default=[], help="judge commands too; may be repeated")
-    for one in (command, report):
-        one.add_argument("--host", type=host, required=True)
-    for one in (report, stream):
-        one.add_argument("--host-key", type=key("ohh1"), required=True)
-    for one in (token, command):
-        one.add_argument("--now", type=int, default=int(time.time()), metavar="SECONDS")
-    options = parser.parse_args()
+        one.add_argument("--json", action="store_true", help="print all that was found, on one line")
+        for flag in flags.split():
+            one.add_argument("--" + flag.strip("?"), type=READ[flag.strip("?")], required="?" not in flag,
+                             default=int(time.time()) if flag == "now?" else None,
+                             action="append" if flag.startswith("dispatcher") else "store")
+    options = vars(parser.parse_args())
+    check, path, is_json = options.pop("check"), options.pop("file"), options.pop("json")
     try:
-        with open(options.file, "rb") as file:
-            data = file.read() if options.longest is None else file.read(options.longest + 1)
+        with open(path, "rb") as file:
+            verdict, details = check(file.read(), **options)
     except OSError as error:
-        parser.exit(2, f"read {options.file}: {error.strerror}\n")
-    try:
-        verdict, details = options.check(data, options)
-        code = 0
+        parser.exit(2, f"read {path}: {error.strerror}\n")
     except Bad as bad:
-        verdict, details, code = f"BAD: {bad}", {}, 1
-    if options.json:
-        print(json.dumps({"verifies": code == 0, "verdict": verdict, **details}, default=bytes.hex))
-    else:
-        print(verdict)
-    return code
-
+        verdict, details = f"BAD: {bad}", {}
+    verifies = verdict.startswith("OK")
+    print(json.dumps({"verifies": verifies, "verdict": verdict, **details}, default=bytes.hex) if is_json else verdict)
+    return 0 if verifies else 1
 
 if __name__ == "__main__":
     sys.exit(main())

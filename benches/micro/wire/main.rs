@@ -27,6 +27,7 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
+    table::forget();
     bare(&mut criterion);
     batches(&mut criterion);
     parts(&mut criterion);

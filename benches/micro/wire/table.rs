@@ -87,10 +87,24 @@ fn shown(nanos: f64) -> String {
     format!("{:.2} µs", nanos / 1000.0)
 }
 
+/// Removes what an earlier run left, so that the tables hold this run's figures only.
+pub(crate) fn forget() {
+    let batches = PARTS
+        .iter()
+        .flat_map(|name| BATCHES.map(|count| format!("{name}/{count}")));
+    let names = LIMITS.iter().map(|(name, ..)| (*name).to_owned());
+    for name in names.chain(batches).chain(PARTS.map(str::to_owned)) {
+        let _ = fs::remove_file(estimates(&name));
+    }
+}
+
+fn estimates(name: &str) -> PathBuf {
+    home().join(name).join("new/estimates.json")
+}
+
 /// The median of a benchmark in nanoseconds, as criterion left it.
 fn median(name: &str) -> Option<f64> {
-    let path = home().join(name).join("new/estimates.json");
-    let text = fs::read_to_string(path).ok()?;
+    let text = fs::read_to_string(estimates(name)).ok()?;
     let estimates: serde_json::Value = serde_json::from_str(&text).ok()?;
     estimates.get("median")?.get("point_estimate")?.as_f64()
 }

@@ -1,8 +1,9 @@
 //! Deterministic CBOR into our types, by way of serde: each value is read as what its type says and as nothing else.
 //!
-//! Reading is led by the type, so it never goes deeper than the type does, and room is made for items as they come, not
-//! as they are announced. No other encoding of a struct, no text for bytes, no tag, float or unknown field gets through. (A general decoder
-//! also costs the operator 350 KB: it is instantiated whole for every type that it can meet.)
+//! Reading is led by the type, so it never goes deeper than the type does. A list is refused by its head if it is longer than any of
+//! ours, and room is made for no more items than there are bytes left. No other encoding of a struct, no text for bytes, no tag,
+//! float or unknown field gets through. (A general decoder also costs the operator 350 KB: it is instantiated whole for every type
+//! that it can meet.)
 
 use std::borrow::Cow;
 
@@ -15,28 +16,28 @@ use super::{
     CborError,
     head::{ARRAY, BYTES, FALSE, MAP, NEGATIVE, NULL, Reader, TRUE, UINT},
 };
-use crate::limits::{MAP_PAIRS_MAX, OPEN_LABELS_FROM, SKIPPED_DEPTH_MAX};
-
-/// Items for which room is made before they have been read. More than most lists hold; a list grows as its items come.
-const ROOM_AHEAD: usize = 16;
+use crate::limits::{ARRAY_ITEMS_MAX, MAP_PAIRS_MAX, OPEN_LABELS_FROM, SKIPPED_DEPTH_MAX};
 
 /// Reads one value from the front of a slice.
 #[derive(Debug)]
 pub(super) struct Decoder<'de> {
     bytes: &'de [u8],
     reader: Reader<'de>,
-    /// What may be skipped now, if anything: it began here.
-    open: Option<Cut>,
-    cuts: Vec<Cut>,
+    /// What may be skipped now, if anything.
+    open: Option<Open>,
+    /// What was read so far, without what was skipped; empty until something is.
+    known: Vec<u8>,
+    /// How far `known` goes, counted in `bytes`.
+    known_to: usize,
 }
 
-/// Something newer than this program, which was skipped: a pair of a map, or the body of a choice.
+/// Something newer than this program, if it is skipped: a pair of a map, or the body of a choice.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
-    /// Where the first byte of the map or choice is, which counts it.
+struct Open {
+    /// Where in `known` the first byte of the map or choice is, or will be, which counts it.
     head_at: usize,
+    /// Where it begins, counted in `bytes`.
     from: usize,
-    to: usize,
 }
 
 impl<'de> Decoder<'de> {
@@ -45,7 +46,8 @@ impl<'de> Decoder<'de> {
             bytes,
             reader: Reader::new(bytes),
             open: None,
-            cuts: Vec::new(),
+            known: Vec::new(),
+            known_to: 0,
         }
     }
 
@@ -53,22 +55,32 @@ impl<'de> Decoder<'de> {
     ///
     /// # Errors
     /// [`CborError::Malformed`] if anything follows the value.
-    pub(super) fn end(self) -> Result<Cow<'de, [u8]>, CborError> {
+    pub(super) fn end(mut self) -> Result<Cow<'de, [u8]>, CborError> {
         if self.reader.peek().is_some() {
             return Err(CborError::Malformed);
         }
-        if self.cuts.is_empty() {
+        if self.known_to == 0 {
             return Ok(Cow::Borrowed(self.bytes));
         }
-        let mut known = self.bytes.to_vec();
-        // From the back, so that earlier places stay where they are. Counts are below 24, so each is in its head's first byte.
-        for cut in self.cuts.iter().rev() {
-            known.drain(cut.from..cut.to);
-            if let Some(head) = known.get_mut(cut.head_at) {
-                *head -= 1;
-            }
+        self.keep_to(self.bytes.len());
+        Ok(Cow::Owned(self.known))
+    }
+
+    /// Copies what was read up to `position` and not skipped. Each byte is copied once, however much is skipped.
+    fn keep_to(&mut self, position: usize) {
+        let kept = self.bytes.get(self.known_to..position).unwrap_or_default();
+        self.known
+            .reserve_exact(kept.len() + self.reader.rest().len());
+        self.known.extend_from_slice(kept);
+    }
+
+    /// Leaves out what is open and ends here. Counts are below 24, so each is in its head's first byte.
+    fn leave_out(&mut self, open: Open) {
+        self.keep_to(open.from);
+        self.known_to = self.position();
+        if let Some(head) = self.known.get_mut(open.head_at) {
+            *head -= 1;
         }
-        Ok(Cow::Owned(known))
     }
 
     fn position(&self) -> usize {
@@ -160,6 +172,9 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
         let mut items = Items::of(self, ARRAY)?;
+        if items.left > ARRAY_ITEMS_MAX {
+            return Err(CborError::TooLong);
+        }
         let value = visitor.visit_seq(&mut items)?;
         items.end(value)
     }
@@ -201,12 +216,9 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 
     /// Skips what an open message may hold beyond what we know; anywhere else an unknown field has no meaning.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        let cut = self.open.take().ok_or(CborError::Malformed)?;
+        let open = self.open.take().ok_or(CborError::Malformed)?;
         self.reader.skip(SKIPPED_DEPTH_MAX)?;
-        self.cuts.push(Cut {
-            to: self.position(),
-            ..cut
-        });
+        self.leave_out(open);
         visitor.visit_unit()
     }
 
@@ -228,7 +240,7 @@ struct Items<'a, 'de> {
 
 impl<'a, 'de> Items<'a, 'de> {
     fn of(decoder: &'a mut Decoder<'de>, major: u8) -> Result<Self, CborError> {
-        let head_at = decoder.position();
+        let head_at = decoder.known.len() + decoder.position() - decoder.known_to;
         let count = decoder.reader.head(major)?;
         Ok(Self {
             decoder,
@@ -238,9 +250,10 @@ impl<'a, 'de> Items<'a, 'de> {
         })
     }
 
-    /// How many items to make room for: what is announced is not believed beyond this.
+    /// How many items to make room for: each takes a byte at the least.
     fn hint(&self) -> usize {
-        usize::try_from(self.left).map_or(ROOM_AHEAD, |left| left.min(ROOM_AHEAD))
+        let bytes = self.decoder.reader.rest().len();
+        usize::try_from(self.left).map_or(bytes, |left| left.min(bytes))
     }
 
     /// The visitor has taken what it knows; if there is more, this was another type's value.
@@ -263,10 +276,9 @@ impl<'a, 'de> Items<'a, 'de> {
         };
         self.left = left;
         let from = self.decoder.position();
-        self.decoder.open = may_be_skipped.then_some(Cut {
+        self.decoder.open = may_be_skipped.then_some(Open {
             head_at: self.head_at,
             from,
-            to: from,
         });
         seed.deserialize(&mut *self.decoder).map(Some)
     }
@@ -436,19 +448,24 @@ mod tests {
 
     #[test]
     fn a_length_bomb_ends_where_its_bytes_do() {
-        malformed_list(&[0x9b, 0x0f, 255, 255, 255, 255, 255, 255, 255]);
-        malformed_list(&[0x9b, 0x0f, 255, 255, 255, 255, 255, 255, 255, 1, 1]);
+        let list = |bytes: &[u8]| decode::<Vec<u64>>(bytes);
         assert_eq!(
-            decode::<Vec<u64>>(&[0x9f, 0xff]),
-            Err(CborError::NotDeterministic)
+            list(&[0x9b, 0x0f, 255, 255, 255, 255, 255, 255, 255, 1, 1]),
+            Err(CborError::TooLong)
         );
+        assert_eq!(list(&[0x98, 200, 1, 1]), Err(CborError::Malformed));
+        assert_eq!(list(&[0x9f, 0xff]), Err(CborError::NotDeterministic));
         assert_eq!(
             decode::<Vec<Vec<u64>>>(&[0x81; 1 << 16]),
             Err(CborError::Malformed)
         );
     }
 
-    fn malformed_list(bytes: &[u8]) {
-        assert_eq!(decode::<Vec<u64>>(bytes), Err(CborError::Malformed));
+    #[test]
+    fn a_list_longer_than_any_of_ours_is_refused_by_its_head() {
+        let list = |count: usize| serde_cbor::to_vec(&vec![7_u64; count]).unwrap();
+        let most = usize::try_from(ARRAY_ITEMS_MAX).unwrap();
+        assert_eq!(decode::<Vec<u64>>(&list(most)), Ok(vec![7; most]));
+        assert_eq!(decode::<Vec<u64>>(&list(most + 1)), Err(CborError::TooLong));
     }
 }

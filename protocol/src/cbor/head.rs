@@ -114,6 +114,13 @@ impl<'a> Reader<'a> {
         let mut last: &[u8] = &[];
         for _ in 0..count {
             let before = self.rest;
+            // Integers and texts: what every language can have as a key, each equal to itself alone.
+            if !matches!(
+                self.peek().map(|first| first >> 5),
+                Some(UINT | NEGATIVE | TEXT)
+            ) {
+                return Err(CborError::Malformed);
+            }
             self.skip(depth)?;
             let key = before
                 .get(..before.len() - self.rest.len())
