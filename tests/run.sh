@@ -51,6 +51,7 @@ install_packages() {
     command -v curl >/dev/null || missing+=(curl)
     [ -x /usr/bin/git ] || missing+=(git)
     [ -x /bin/busybox ] || missing+=(busybox-static)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \
         "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
@@ -59,6 +60,12 @@ install_packages() {
 install_tools() {
     command -v cargo-nextest >/dev/null || cargo install --locked --root "$tools" cargo-nextest || return 1
     command -v cargo-deny >/dev/null || cargo install --locked --root "$tools" cargo-deny
+}
+
+# What the verifier that is none of our code needs, and a COSE library that is not ours either.
+install_python() {
+    [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python" || return 1
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check -r protocol/verify/requirements.txt
 }
 
 start_engine() {
@@ -102,6 +109,7 @@ build_programs() {
 
 check 'packages' install_packages
 check 'tools' install_tools
+check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
 check 'scripts' shellcheck deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh

@@ -9,6 +9,7 @@
 mod bad_input;
 mod boundary;
 mod commands;
+mod offline;
 mod quickstart;
 mod restart;
 mod stream;

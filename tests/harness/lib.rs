@@ -7,6 +7,7 @@ pub mod docker;
 pub mod hostile;
 pub mod local;
 pub mod programs;
+pub mod python;
 pub mod sockets;
 pub mod wait;
 pub mod world;
