@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test: the README's second command. Installs and starts what they need, and ends with one line.
-# usage: tests/run.sh [--quick]    --quick leaves out what needs a Docker engine or a release build
+# usage: tests/run.sh [--quick]    --quick leaves out what needs a Docker engine, a release build or a fuzzer
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -112,15 +112,18 @@ check 'tools' install_tools
 check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
+check 'scripts' shellcheck protocol/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine
-check 'unit tests' cargo nextest run --workspace --lib --bins --locked
+check 'unit tests' cargo nextest run --workspace --exclude protocol --lib --bins --locked
+check 'protocol' cargo nextest run --package protocol --tests --locked
+check 'golden vectors, in Python' "$tools/python/bin/python3" protocol/verify/vectors.py
 check 'documentation tests' cargo test --doc --package protocol --locked
 check 'tidy' cargo nextest run --package tests --test tidy --locked
 check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
+    check 'fuzzing' protocol/fuzz/run.sh 5
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh target/shipped

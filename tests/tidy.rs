@@ -58,6 +58,10 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 fn all() -> Vec<Source> {
     sources(&[
         "protocol/src",
+        "protocol/tests",
+        "protocol/examples",
+        "protocol/fuzz/src",
+        "protocol/fuzz/fuzz_targets",
         "agent/src",
         "broker/src",
         "tests",
@@ -67,7 +71,12 @@ fn all() -> Vec<Source> {
 
 /// Whether a file holds tests only.
 fn is_test(path: &str) -> bool {
-    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+    path.starts_with("tests/")
+        || ["tests", "examples", "fuzz"]
+            .iter()
+            .any(|folder| path.starts_with(&format!("protocol/{folder}/")))
+        || path.ends_with("/tests.rs")
+        || path.contains("/tests/")
 }
 
 /// Code lines that contain one of `words`, as `path:line: text`, comments left out.

@@ -1,0 +1,30 @@
+//! What every reader accepts.
+
+mod batch;
+mod command;
+mod exchange;
+mod newer;
+mod report;
+mod stream;
+mod text;
+mod token;
+
+use crate::vector::Vector;
+
+pub(crate) use exchange::proof;
+
+pub(crate) fn all() -> Vec<Vector> {
+    [
+        token::all(),
+        command::all(),
+        report::all(),
+        newer::all(),
+        batch::all(),
+        exchange::all(),
+        stream::all(),
+        text::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
