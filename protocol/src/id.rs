@@ -85,6 +85,10 @@ id!(
     SandboxId
 );
 id!(
+    /// A person or program that may read, as the broker's owner calls it.
+    ReaderName
+);
+id!(
     /// A read-only directory on the host that its owner's policy lists.
     SourceName
 );

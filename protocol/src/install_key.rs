@@ -9,14 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteArray;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
+
+use crate::secret_text;
 
 const PREFIX: &str = "ohk1";
-const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Digits for 8 bytes, 32 bytes, 4 bytes in base 62.
-const KID_DIGITS: usize = 11;
-const SECRET_DIGITS: usize = 43;
-const CHECK_DIGITS: usize = 6;
 
 /// A key that enrols one host, once. Wiped on drop, never printed but by [`InstallKey::to_text`].
 pub struct InstallKey {
@@ -53,15 +50,7 @@ impl InstallKey {
     /// The text form.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(format!("{PREFIX}_"));
-        text.reserve_exact(KID_DIGITS + SECRET_DIGITS + CHECK_DIGITS + 3);
-        push_base62(&mut text, &self.kid, KID_DIGITS);
-        text.push('_');
-        push_base62(&mut text, &*self.secret.0, SECRET_DIGITS);
-        let check = crc32(text.as_bytes());
-        text.push('_');
-        push_base62(&mut text, &check.to_be_bytes(), CHECK_DIGITS);
-        text
+        secret_text::write(PREFIX, &self.kid, &self.secret.0)
     }
 
     /// Reads the text form; white space around it is ignored.
@@ -69,24 +58,8 @@ impl InstallKey {
     /// # Errors
     /// [`BadInstallKey`], which says nothing of the text.
     pub fn from_text(text: &str) -> Result<Self, BadInstallKey> {
-        let text = text.trim();
-        let (checked, check) = text.rsplit_once('_').ok_or(BadInstallKey)?;
-        let mut parts = checked.split('_');
-        let (Some(PREFIX), Some(kid), Some(secret), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(BadInstallKey);
-        };
-        let expected = from_base62::<4>(check, CHECK_DIGITS).ok_or(BadInstallKey)?;
-        if crc32(checked.as_bytes()).to_be_bytes() != expected {
-            return Err(BadInstallKey);
-        }
-        Ok(Self {
-            kid: from_base62(kid, KID_DIGITS).ok_or(BadInstallKey)?,
-            secret: from_base62(secret, SECRET_DIGITS)
-                .map(|secret| InstallSecret(Zeroizing::new(secret)))
-                .ok_or(BadInstallKey)?,
-        })
+        let (kid, secret) = secret_text::read(PREFIX, text).ok_or(BadInstallKey)?;
+        Ok(Self::new(kid, secret))
     }
 }
 
@@ -138,54 +111,6 @@ pub fn fingerprint(secret_hash: &[u8; 32]) -> String {
     crate::id::hex(hash.first_chunk::<8>().unwrap_or(&[0; 8]))
 }
 
-fn push_base62(text: &mut String, bytes: &[u8], width: usize) {
-    let mut number = Zeroizing::new(bytes.to_vec());
-    let mut digits = Zeroizing::new(vec![b'0'; width]);
-    for digit in digits.iter_mut().rev() {
-        let mut remainder = 0_u16;
-        for byte in number.iter_mut() {
-            let value = remainder << 8 | u16::from(*byte);
-            *byte = u8::try_from(value / 62).unwrap_or(0);
-            remainder = value % 62;
-        }
-        *digit = DIGITS.get(usize::from(remainder)).copied().unwrap_or(b'0');
-    }
-    text.extend(digits.iter().map(|digit| char::from(*digit)));
-}
-
-fn from_base62<const N: usize>(text: &str, width: usize) -> Option<[u8; N]> {
-    if text.len() != width {
-        return None;
-    }
-    let mut number = [0_u8; N];
-    for digit in text.bytes() {
-        let mut carry = u16::try_from(DIGITS.iter().position(|d| *d == digit)?).ok()?;
-        for byte in number.iter_mut().rev() {
-            let value = u16::from(*byte) * 62 + carry;
-            *byte = u8::try_from(value & 0xff).ok()?;
-            carry = value >> 8;
-        }
-        if carry != 0 {
-            number.zeroize();
-            return None;
-        }
-    }
-    Some(number)
-}
-
-/// CRC-32 (IEEE 802.3), bit by bit: it runs once a key.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
-                crc >> 1 ^ 0xedb8_8320
-            } else {
-                crc >> 1
-            }
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +143,6 @@ mod tests {
             assert!(InstallKey::from_text(&text[..index]).is_err());
         }
         assert!(InstallKey::from_text("").is_err());
-        assert_eq!(from_base62::<4>("zzzzzz", 6), None, "past 32 bits");
     }
 
     #[test]
@@ -226,6 +150,5 @@ mod tests {
         assert_eq!(format!("{:?}", key(1)), "ohk1_(redacted)");
         let hash = key(1).secret().hash();
         assert!(!crate::id::hex(&hash).contains(&fingerprint(&hash)));
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 }

@@ -88,8 +88,10 @@ pub fn is_filter(text: &str) -> bool {
         && text.split('/').rev().skip(1).all(|level| level != "#")
 }
 
-/// Whether every topic that `filter` matches is matched by `rule`. Covering, not matching: `a/+` covers `a/b`, never the reverse.
-fn covers(rule: &str, filter: &str) -> bool {
+/// Whether every topic that `filter` matches is matched by `rule`. Covering, not matching: `a/+` covers `a/b`, never the reverse. A
+/// topic without wildcards is covered by what matches it.
+#[must_use]
+pub fn covers(rule: &str, filter: &str) -> bool {
     if !is_filter(filter) {
         return false;
     }
