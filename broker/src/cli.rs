@@ -16,6 +16,7 @@ mod order;
 mod output;
 mod place;
 mod ps;
+mod reader;
 mod render;
 mod run;
 mod stop;
@@ -97,6 +98,9 @@ enum Command {
     /// Hosts: where sandboxes run
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Readers: who may read over the network, and who may run load tests
+    #[command(subcommand)]
+    Reader(reader::ReaderCommand),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -179,6 +183,7 @@ impl Cli {
         match self.command {
             Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
             Command::Host(command) => host::execute(&context, command).await,
+            Command::Reader(command) => reader::execute(&context, command).await,
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+use crate::core::reader::Admitted;
 use crate::shell::{
     certificate::host_name,
     journal::Durability,
@@ -58,6 +59,24 @@ pub struct ServeFlags {
     /// Hours that an unused install key is good [default: 24]
     #[arg(long, env = "OUTHAUL_INSTALL_KEY_HOURS", value_name = "HOURS")]
     pub install_key_hours: Option<u64>,
+    /// Let readers in: people and programs with a reader token, over MQTT 5 and 3.1.1 [default: off]
+    #[arg(
+        long,
+        env = "OUTHAUL_ALLOW_READERS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "true|false"
+    )]
+    pub allow_readers: Option<bool>,
+    /// Let load tests in, below the topic bench/, into a journal of their own [default: off]
+    #[arg(
+        long,
+        env = "OUTHAUL_ALLOW_BENCH",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "true|false"
+    )]
+    pub allow_bench: Option<bool>,
     /// What to log: `info`, or `broker=debug,info` [default: info]
     #[arg(long, env = "OUTHAUL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -87,6 +106,10 @@ pub struct RawConfig {
     pub recovery_window_hours: Option<u64>,
     /// Hours that an unused install key is good.
     pub install_key_hours: Option<u64>,
+    /// Whether readers are let in.
+    pub allow_readers: Option<bool>,
+    /// Whether load tests are let in.
+    pub allow_bench: Option<bool>,
     /// What to log.
     pub log: Option<String>,
     /// `text` or `json`.
@@ -112,6 +135,8 @@ pub struct Config {
     pub recovery_window: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
+    /// What kinds of readers are let in.
+    pub admitted: Admitted,
     /// What to log, in the notation of `tracing_subscriber`; the default if none.
     pub log: Option<String>,
     /// How log lines look.
@@ -178,6 +203,8 @@ impl RawConfig {
             durability: self.durability.or(below.durability),
             recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
+            allow_readers: self.allow_readers.or(below.allow_readers),
+            allow_bench: self.allow_bench.or(below.allow_bench),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             router: self.router.or(below.router),
@@ -195,6 +222,8 @@ impl From<ServeFlags> for RawConfig {
             durability: flags.durability,
             recovery_window_hours: flags.recovery_window_hours,
             install_key_hours: flags.install_key_hours,
+            allow_readers: flags.allow_readers,
+            allow_bench: flags.allow_bench,
             log: flags.log,
             log_format: flags.log_format,
             router: None,
@@ -231,6 +260,10 @@ impl TryFrom<RawConfig> for Config {
                 raw.install_key_hours.unwrap_or(INSTALL_KEY_HOURS),
                 1..=INSTALL_KEY_HOURS_MAX,
             )?,
+            admitted: Admitted {
+                readers: raw.allow_readers.unwrap_or(false),
+                bench: raw.allow_bench.unwrap_or(false),
+            },
             log: raw.log,
             log_format: parse_log_format(raw.log_format.as_deref().unwrap_or("text"))?,
             router: router_config(raw.router.unwrap_or_default())?,

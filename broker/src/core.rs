@@ -10,4 +10,5 @@ pub mod hosts;
 pub mod journal;
 pub mod presence;
 pub mod principal;
+pub mod reader;
 pub mod sandbox;

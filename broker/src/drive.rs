@@ -10,6 +10,7 @@ mod command;
 mod health;
 mod identity;
 mod intake;
+mod reader;
 mod rebuild;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::{
-    id::{HostId, SandboxId, hex},
+    id::{HostId, ReaderName, SandboxId, hex},
     key::{Issuer, Secret},
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
@@ -38,6 +39,8 @@ use crate::{
         exchange::HostKey,
         hosts::HostState,
         presence::{Change, Presence},
+        principal::Who,
+        reader::{Accounts, Admitted, BadReader},
     },
     shell::{clock, journal::Journal, keys::fill_random, router::Router, store::Store},
 };
@@ -47,6 +50,7 @@ pub use command::SubmitError;
 pub use health::Health;
 pub(crate) use identity::kind_word;
 pub use identity::{AddError, Added};
+pub use reader::NewToken;
 
 use clerk::{Errand, Note};
 
@@ -78,6 +82,9 @@ pub enum Denied {
     /// It rests on a generation of the host's key that is gone, or was never known here.
     #[error("token: of another generation of its host's key")]
     Generation,
+    /// A reader's token is refused.
+    #[error(transparent)]
+    Reader(BadReader),
     /// What is known of hosts cannot be read: closed until it can.
     #[error("the store cannot be read")]
     Unavailable,
@@ -117,6 +124,26 @@ impl Peer {
     }
 }
 
+/// Whose rights were taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// A host's, and with it those of its sandboxes.
+    Host(HostId),
+    /// A reader's.
+    Reader(ReaderName),
+}
+
+impl Withdrawn {
+    /// Whether it is about this one.
+    #[must_use]
+    pub fn concerns(&self, who: &Who) -> bool {
+        match self {
+            Self::Host(host) => who.host() == Some(host),
+            Self::Reader(reader) => who.reader() == Some(reader),
+        }
+    }
+}
+
 /// What a plane is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -124,6 +151,10 @@ pub struct Parts {
     pub store: Store,
     /// What was accepted.
     pub journal: Journal,
+    /// The same of load tests, where they are let in.
+    pub bench: Option<Journal>,
+    /// What kinds of readers are let in.
+    pub admitted: Admitted,
     /// Who hears of it now.
     pub router: Router,
     /// Signs connection tokens.
@@ -151,6 +182,7 @@ struct Inner {
     challenges: Challenges,
     exchanges: Semaphore,
     hosts: RwLock<BTreeMap<HostId, Standing>>,
+    readers: RwLock<Accounts>,
     tables: Mutex<Tables>,
     presence: Mutex<Presence>,
     /// When each host was last heard, since this start or by the journal.
@@ -165,7 +197,7 @@ struct Inner {
     /// The greatest time ever shown: it never goes back.
     floor_ms: AtomicU64,
     broken: watch::Sender<bool>,
-    withdrawn: broadcast::Sender<HostId>,
+    withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
 }
 
@@ -224,6 +256,7 @@ impl Plane {
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
             hosts: RwLock::new(identity::load(&parts.store).context("read hosts")?),
+            readers: RwLock::new(parts.store.reader_accounts().context("read readers")?),
             tables: Mutex::default(),
             presence: Mutex::default(),
             seen: Mutex::default(),
@@ -380,16 +413,23 @@ impl Plane {
         lock(&self.inner.seen).get(host).copied()
     }
 
-    /// Hosts that lose their rights from now on. Their links, and those of their sandboxes, are to be closed with 0x98. Who lags
-    /// behind asks [`Plane::is_withdrawn`] of every link.
+    /// Who loses rights from now on: their links, and those of a host's sandboxes, are to be closed with 0x98. Who lags behind asks
+    /// [`Plane::is_withdrawn`] of every link.
     #[must_use]
-    pub fn withdrawals(&self) -> broadcast::Receiver<HostId> {
+    pub fn withdrawals(&self) -> broadcast::Receiver<Withdrawn> {
         self.inner.withdrawn.subscribe()
     }
 
-    /// Whether links of `host` are to be closed.
+    /// Whether a link of `who` is to be closed.
     #[must_use]
-    pub fn is_withdrawn(&self, host: &HostId) -> bool {
+    pub fn is_withdrawn(&self, who: &Who) -> bool {
+        match who {
+            Who::Subject(subject) => self.is_host_withdrawn(subject.host()),
+            Who::Reader { name, .. } => !self.is_reader(name),
+        }
+    }
+
+    fn is_host_withdrawn(&self, host: &HostId) -> bool {
         let hosts = self
             .inner
             .hosts
@@ -403,17 +443,29 @@ impl Plane {
     /// Resolves when the journal or the store has failed in a way that only a new start heals. Never before that.
     pub async fn failed(&self) {
         let mut broken = self.inner.broken.subscribe();
+        let bench = async {
+            match self.bench() {
+                Some(bench) => bench.failed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.inner.parts.journal.failed() => {}
+            () = bench => {}
             _ = broken.wait_for(|broken| *broken) => {}
         }
     }
 
     fn is_broken(&self) -> bool {
         // Polled once: resolved means failed.
-        let journal = std::pin::pin!(self.inner.parts.journal.failed());
+        let journals = [Some(self.journal()), self.bench()];
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        *self.inner.broken.borrow() || journal.poll(&mut context).is_ready()
+        let mut has_failed = |journal: &Journal| {
+            std::pin::pin!(journal.failed())
+                .poll(&mut context)
+                .is_ready()
+        };
+        *self.inner.broken.borrow() || journals.into_iter().flatten().any(&mut has_failed)
     }
 
     /// Runs what blocks away from the runtime's threads.

@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     config::{Authority, Config},
+    core::gate::Offer,
     drive::{Parts, Plane},
     shell::{
         certificate::Certificates,
@@ -72,6 +73,7 @@ pub struct Broker {
 struct Opened {
     store: Store,
     journal: Journal,
+    bench: Option<Journal>,
     keys: SigningKeys,
     certificates: Certificates,
 }
@@ -96,6 +98,8 @@ impl Broker {
         let parts = Parts {
             store: opened.store,
             journal: opened.journal,
+            bench: opened.bench,
+            admitted: config.admitted,
             router,
             issuer: opened.keys.issuer,
             recovery_window: config.recovery_window,
@@ -159,7 +163,10 @@ impl Broker {
             plane: plane.clone(),
             registry: registry.clone(),
             metrics: Arc::new(Metrics::new()),
-            durability: plane.durability(),
+            offer: Offer {
+                durability: plane.durability(),
+                readers: plane.admitted().any(),
+            },
         };
         let mut gate = tokio::spawn(serve_gate(
             self.listener,
@@ -198,6 +205,10 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let directory = DataDir::open(&config.data_dir)?;
     // Its lock comes first: one broker for each data directory.
     let journal = Journal::open(&directory.journal(), config.durability)?;
+    let bench = match config.admitted.bench {
+        true => Some(Journal::open_bench(&directory.bench(), config.durability)?),
+        false => None,
+    };
     let keys = SigningKeys::open(&directory)?;
     let certificates = Certificates::open(&directory, &address.name, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
@@ -205,6 +216,7 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     Ok(Opened {
         store,
         journal,
+        bench,
         keys,
         certificates,
     })

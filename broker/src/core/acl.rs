@@ -4,10 +4,14 @@
 //! token's scope covers it. Structured names are compared, never parts of strings.
 
 use protocol::{
-    limits::TOPIC_BYTES_MAX, mqtt::ReasonCode, scope::Permission, token::Subject, topic::Topic,
+    limits::TOPIC_BYTES_MAX,
+    mqtt::ReasonCode,
+    scope::Permission,
+    token::Subject,
+    topic::{ReadFilter, Topic, is_bench_filter, is_bench_topic},
 };
 
-use super::principal::Principal;
+use super::principal::{Principal, Who};
 
 /// Levels of a topic that we look at; our own have four. Past that it is no topic of anybody's.
 const TOPIC_LEVELS_MAX: usize = 8;
@@ -21,6 +25,17 @@ pub enum Action<'a> {
     Subscribe(&'a str),
 }
 
+/// Where a topic or a filter leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A host's or sandbox's own topic.
+    Own(Topic),
+    /// Records of the journal, for a reader.
+    Records(ReadFilter),
+    /// The journal's partition for load tests.
+    Bench,
+}
+
 /// Whether it may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {
@@ -28,8 +43,8 @@ pub enum Decision<'a> {
     Allow {
         /// The filter of the scope that says so.
         rule: &'a str,
-        /// The topic asked for.
-        topic: Topic,
+        /// Where it leads.
+        place: Place,
     },
     /// No.
     Refuse {
@@ -53,8 +68,15 @@ fn decide_publish<'a>(principal: &'a Principal, topic: &str) -> Decision<'a> {
     if !is_name(topic) {
         return refuse(ReasonCode::TOPIC_NAME_INVALID, "not a topic name");
     }
-    let own = Topic::parse(topic).filter(|topic| may_publish(principal.subject(), topic));
-    allow(principal, own, topic, Permission::Pub)
+    let place = match principal.who() {
+        Who::Subject(subject) => Topic::parse(topic)
+            .filter(|topic| may_publish(subject, topic))
+            .map(Place::Own),
+        Who::Reader { .. } => {
+            (principal.is_bench() && is_bench_topic(topic)).then_some(Place::Bench)
+        }
+    };
+    allow(principal, place, topic, Permission::Pub)
 }
 
 fn decide_subscribe<'a>(principal: &'a Principal, filter: &str) -> Decision<'a> {
@@ -62,25 +84,35 @@ fn decide_subscribe<'a>(principal: &'a Principal, filter: &str) -> Decision<'a> 
         let reason = ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
         return refuse(reason, "a shared subscription");
     }
-    let is_host = matches!(principal.subject(), Subject::Host(_));
-    if is_host && !filter.starts_with('$') && filter.contains(['+', '#']) {
-        let reason = ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
-        return refuse(reason, "a subscription with wildcards");
-    }
-    let own = Topic::parse(filter).filter(|topic| may_subscribe(principal.subject(), topic));
-    allow(principal, own, filter, Permission::Sub)
+    let place = match principal.who() {
+        Who::Subject(subject) => {
+            let is_host = matches!(subject, Subject::Host(_));
+            if is_host && !filter.starts_with('$') && filter.contains(['+', '#']) {
+                let reason = ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
+                return refuse(reason, "a subscription with wildcards");
+            }
+            Topic::parse(filter)
+                .filter(|topic| may_subscribe(subject, topic))
+                .map(Place::Own)
+        }
+        Who::Reader { .. } if principal.is_bench() => {
+            is_bench_filter(filter).then_some(Place::Bench)
+        }
+        Who::Reader { .. } => ReadFilter::parse(filter).map(Place::Records),
+    };
+    allow(principal, place, filter, Permission::Sub)
 }
 
 /// The last word is the scope's.
 fn allow<'a>(
     principal: &'a Principal,
-    own: Option<Topic>,
+    place: Option<Place>,
     text: &str,
     permission: Permission,
 ) -> Decision<'a> {
     let rule = principal.scope().rule_for(text, permission);
-    match (own, rule) {
-        (Some(topic), Some(rule)) => Decision::Allow { rule, topic },
+    match (place, rule) {
+        (Some(place), Some(rule)) => Decision::Allow { rule, place },
         (None, _) => refuse(ReasonCode::NOT_AUTHORIZED, "not a topic of its own"),
         (Some(_), None) => refuse(ReasonCode::NOT_AUTHORIZED, "not in its token's scope"),
     }
@@ -123,8 +155,21 @@ fn is_name(topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::principal::tests::principal, *};
+    use super::{
+        super::{
+            principal::tests::principal,
+            reader::{
+                Reader, Rights,
+                tests::{everything, reader},
+            },
+        },
+        *,
+    };
     use protocol::scope::Scope;
+
+    fn reader_of_bench() -> Reader {
+        reader(&Rights::Bench)
+    }
 
     fn reason(decision: &Decision<'_>) -> Option<ReasonCode> {
         match decision {
@@ -258,7 +303,7 @@ mod tests {
             decide(&principal, Action::Publish("v1/a/x/events")),
             Decision::Allow {
                 rule: "v1/a/+/events",
-                topic
+                place: Place::Own(topic)
             }
         );
     }
@@ -325,6 +370,39 @@ mod tests {
                 Some(sandbox_code),
                 "{filter}"
             );
+        }
+    }
+
+    #[test]
+    fn a_reader_reads_what_its_rights_cover_and_publishes_nothing() {
+        let reader = Principal::reader(&reader(&everything()), String::new());
+        let bench = Principal::reader(&reader_of_bench(), String::new());
+        for text in texts() {
+            let allowed = |principal, action| reason(&decide(principal, action)).is_none();
+            let (publish, subscribe) = (Action::Publish(&text), Action::Subscribe(&text));
+            assert!(!allowed(&reader, publish), "{text}");
+            assert_eq!(
+                allowed(&reader, subscribe),
+                ReadFilter::parse(&text).is_some(),
+                "{text}"
+            );
+            assert!(
+                !allowed(&bench, publish) && !allowed(&bench, subscribe),
+                "{text}"
+            );
+        }
+        for (text, publish, subscribe) in [
+            ("bench/a/b", true, true),
+            ("bench/+/b", false, true),
+            ("bench/#", false, true),
+            ("bench", false, false),
+            ("bench/$a", false, false),
+        ] {
+            let may = |action| reason(&decide(&bench, action)).is_none();
+            assert_eq!(may(Action::Publish(text)), publish, "{text}");
+            assert_eq!(may(Action::Subscribe(text)), subscribe, "{text}");
+            let reads = |action| reason(&decide(&reader, action)).is_none();
+            assert!(!reads(Action::Publish(text)) && !reads(Action::Subscribe(text)));
         }
     }
 }

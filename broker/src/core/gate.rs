@@ -1,18 +1,19 @@
-//! The gate: the MQTT 5 session of one connection, as a machine. It reads no socket and no clock.
+//! The gate: the MQTT session of one connection, as a machine. It reads no socket and no clock.
 //!
 //! Packets, answers and the time go in; bytes to send are appended to [`Session::output`], and work for others comes out of
 //! [`Session::poll_effect`], which is to be emptied after every call. Every phase has a deadline.
 //!
 //! ```text
 //! WaitConnect ─CONNECT→ Checking ─token good→ WaitProof ─proof good→ Admitting ─old one gone→ Online
-//!      │                    │                     │                      │                      │
+//!      │                    │   └──── a reader's password is good ────────┘                     │
 //!      └────────────────────┴────── refused ──────┴──────────────────────┴──── taken over … ────┴→ Closed
 //! ```
 //!
-//! What MQTT offers and Outhaul does not is advertised away in CONNACK, and enforced: no will, retained message, QoS 2, topic alias,
-//! wildcard, shared subscription or kept session gets past here.
+//! What MQTT offers and Outhaul does not is advertised away in CONNACK, and enforced: no will, retained message, QoS 2, topic alias or
+//! shared subscription gets past here. Wildcards, kept sessions and MQTT 3.1.1 are for readers, where the owner lets them in.
 
 mod connect;
+mod feed;
 mod inbox;
 mod online;
 mod outbox;
@@ -22,7 +23,6 @@ pub(crate) mod tests;
 use std::{
     collections::VecDeque,
     fmt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,17 +35,23 @@ use protocol::{
     },
     possession::Nonce,
     time::{Now, is_expired},
-    token::{Grant, Subject},
-    topic::Topic,
+    token::Grant,
 };
+use zeroize::Zeroizing;
 
-use super::principal::Principal;
-use connect::Terms;
+use super::{
+    principal::{Principal, Who},
+    reader::Reader,
+};
+use connect::{Claim, Shown, Terms, Welcome};
 use online::Online;
 
-pub use connect::{CLIENT_PACKET_BYTES_MIN, KEEP_ALIVE_S_MAX, METHOD};
+pub use connect::{
+    CLIENT_ID_BYTES_MAX, CLIENT_PACKET_BYTES_MIN, KEEP_ALIVE_S_MAX, METHOD, SESSION_EXPIRY_S_MAX,
+};
+pub use feed::{Kept, Message, READ_FILTERS_MAX, Reads};
 pub use inbox::{QUIET_MAX, Ticket};
-pub use online::{FILTERS_MAX, REFUSALS_MAX, RENEWAL_WAIT};
+pub use online::{FILTERS_MAX, REFUSALS_MAX, RENEWAL_WAIT, Start, Target};
 pub use outbox::OUTPUT_BYTES_MAX;
 
 /// How long a stranger has from its first byte, TLS and all, until it has proven who it is.
@@ -59,8 +65,18 @@ const CONNECT_FIRST_BYTE: u8 = 0x10;
 pub struct Session {
     phase: Phase,
     wire: Wire,
+    offer: Offer,
+    /// What is to be kept of a reader's session that has ended.
+    left: Option<(Kept, u32)>,
+}
+
+/// What this broker offers to every client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
     /// What CONNACK says of it: `fsync` or `os`.
-    durability: &'static str,
+    pub durability: &'static str,
+    /// Readers and bench principals may come, over MQTT 3.1.1 too.
+    pub readers: bool,
 }
 
 /// Work for others.
@@ -68,14 +84,21 @@ pub struct Session {
 pub enum Effect {
     /// Check this token; tell [`Session::checked`].
     CheckToken(Vec<u8>),
+    /// Check this reader's token; tell [`Session::checked_reader`].
+    CheckReader(Zeroizing<Vec<u8>>),
     /// It is who it says. Make its older connection go away, then tell [`Session::admitted`].
-    Admit(Subject),
+    Admit {
+        /// Whose connection it is.
+        who: Who,
+        /// What was kept of an older session of it is wanted; else it is to be forgotten.
+        resume: bool,
+    },
     /// Make a payload durable; tell [`Session::stored`].
     Store {
         /// Names it in the answer.
         ticket: Ticket,
-        /// Where it belongs: a topic of the principal's own.
-        topic: Arc<Topic>,
+        /// Where it belongs.
+        target: Target,
         /// The payload.
         payload: Vec<u8>,
     },
@@ -83,7 +106,15 @@ pub enum Effect {
     Subscribe(HostId),
     /// Detach it.
     Unsubscribe,
-    /// So many commands were larger than the client takes, and are not sent.
+    /// Read the journal for it, in place of what was read before, and hand over what is found as long as there is [`Session::room`].
+    /// Where that begins, tell [`Session::following`].
+    Follow {
+        /// Where to begin.
+        from: Start,
+        /// What to read.
+        reads: Reads,
+    },
+    /// So many messages were larger than the client takes, and are not sent.
     Skip(usize),
     /// Write out what is in [`Session::output`] and close. The last effect.
     Close(Ending),
@@ -125,8 +156,8 @@ impl Refusal {
 }
 
 /// What goes out.
-#[derive(Default)]
 struct Wire {
+    version: Version,
     output: Vec<u8>,
     effects: VecDeque<Effect>,
 }
@@ -159,6 +190,8 @@ enum Phase {
         until: Instant,
         terms: Box<Terms>,
         principal: Box<Principal>,
+        /// The client id that was made for it.
+        assigned: Option<String>,
     },
     /// CONNACK was sent. Lasts until its token ends, or it falls silent.
     Online(Box<Online>),
@@ -169,11 +202,16 @@ enum Phase {
 impl Session {
     /// A session whose client must have proven itself at `until`.
     #[must_use]
-    pub fn new(durability: &'static str, until: Instant) -> Self {
+    pub fn new(offer: Offer, until: Instant) -> Self {
         Self {
             phase: Phase::WaitConnect { until },
-            wire: Wire::default(),
-            durability,
+            wire: Wire {
+                version: Version::V5,
+                output: Vec::new(),
+                effects: VecDeque::new(),
+            },
+            offer,
+            left: None,
         }
     }
 
@@ -264,7 +302,7 @@ impl Session {
         {
             return self.close(None, "the first packet is not CONNECT");
         }
-        let stepped = match decode_client(frame, Version::V5) {
+        let stepped = match decode_client(frame, self.wire.version) {
             Ok(packet) => self.step(&packet, now),
             Err(error) => Err(Refusal::new(error.reason(), "not a packet")),
         };
@@ -285,10 +323,10 @@ impl Session {
 
     fn step(&mut self, packet: &ClientPacket<'_>, now: Now) -> Result<(), Refusal> {
         if let ClientPacket::Disconnect(disconnect) = packet {
-            // What was never kept cannot be kept longer (MQTT 5.0 §3.14.2.2.2).
-            if self.is_online() && disconnect.session_expiry_secs.is_some_and(|s| s > 0) {
-                let reason = ReasonCode::PROTOCOL_ERROR;
-                return Err(Refusal::new(reason, "raises its session expiry"));
+            if let (Phase::Online(online), Some(seconds)) =
+                (&mut self.phase, disconnect.session_expiry_secs)
+            {
+                online.expire_after(seconds)?;
             }
             self.close(None, "the client disconnected");
             return Ok(());
@@ -299,15 +337,15 @@ impl Session {
         let out_of_turn = Refusal::new(ReasonCode::PROTOCOL_ERROR, "a packet out of turn");
         match (&self.phase, packet) {
             (Phase::WaitConnect { until }, ClientPacket::Connect(connect)) => {
-                let (terms, token) = match connect::judge(connect) {
-                    Ok(judged) => judged,
-                    Err(refusal) if connect.version == Version::V311 => {
-                        self.refuse_old(refusal);
-                        return Ok(());
+                // From here on it is answered in its own version.
+                self.wire.version = connect.version;
+                let (terms, shown) = connect::judge(connect, self.offer.readers)?;
+                self.wire.effect(match shown {
+                    Shown::Token(token) => Effect::CheckToken(token.to_vec()),
+                    Shown::Password(password) => {
+                        Effect::CheckReader(Zeroizing::new(password.to_vec()))
                     }
-                    Err(refusal) => return Err(refusal),
-                };
-                self.wire.effect(Effect::CheckToken(token.to_vec()));
+                });
                 self.phase = Phase::Checking {
                     until: *until,
                     terms: Box::new(terms),
@@ -330,7 +368,7 @@ impl Session {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Checking { until, terms } => {
                 let grant = match verdict {
-                    Ok(grant) if grant.subject == terms.subject => Ok(grant),
+                    Ok(grant) if terms.claim == Claim::Subject(grant.subject.clone()) => Ok(grant),
                     Ok(_) => Err((
                         ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
                         "its client id is not its token's subject",
@@ -374,19 +412,66 @@ impl Session {
         let Some(principal) = Principal::prove((**grant).clone(), nonce, proof) else {
             return Err(UNPROVEN);
         };
-        self.wire.effect(Effect::Admit(principal.subject().clone()));
-        self.phase = Phase::Admitting {
-            until: *until,
-            terms: terms.clone(),
-            principal: Box::new(principal),
-        };
+        let (until, terms) = (*until, terms.clone());
+        self.admit(until, terms, principal, None);
         Ok(())
     }
 
-    /// The client's older connection is gone: it is told that it is welcome.
-    pub fn admitted(&mut self, now: Now) {
+    /// Takes the verdict on a reader's token. `random` comes from the system's generator.
+    pub fn checked_reader(&mut self, verdict: Result<Reader, ReasonCode>, random: [u8; 8]) {
+        let Phase::Checking { until, terms } = &self.phase else {
+            debug_assert!(self.is_closed(), "no token was to be checked");
+            return;
+        };
+        let Claim::Reader { user, client_id } = &terms.claim else {
+            debug_assert!(false, "a reader's token is shown by readers");
+            return;
+        };
+        let reader = match verdict {
+            // Told apart in our log alone: whoever guesses is told one thing.
+            Ok(reader) if reader.name().as_str() == user => reader,
+            Ok(_) => {
+                let reason = ReasonCode::NOT_AUTHORIZED;
+                return self.refuse(Refusal::new(reason, "another reader's token"));
+            }
+            Err(reason) => return self.refuse(Refusal::new(reason, "its token is refused")),
+        };
+        let Some(id) = connect::reader_id(&reader, client_id, random) else {
+            let reason = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+            return self.refuse(Refusal::new(reason, "its client id is not its own"));
+        };
+        let assigned = client_id.is_empty().then(|| id.clone());
+        let (until, terms) = (*until, terms.clone());
+        self.admit(until, terms, Principal::reader(&reader, id), assigned);
+    }
+
+    fn admit(
+        &mut self,
+        until: Instant,
+        terms: Box<Terms>,
+        principal: Principal,
+        assigned: Option<String>,
+    ) {
+        self.wire.effect(Effect::Admit {
+            who: principal.who().clone(),
+            resume: !terms.is_clean,
+        });
+        self.phase = Phase::Admitting {
+            until,
+            terms,
+            principal: Box::new(principal),
+            assigned,
+        };
+    }
+
+    /// The client's older connection is gone: it is told that it is welcome. `kept` is what was kept of an older session of it, if it
+    /// wants that.
+    pub fn admitted(&mut self, kept: Option<Kept>, now: Now) {
         let Phase::Admitting {
-            terms, principal, ..
+            terms,
+            principal,
+            assigned,
+            ..
         } = &self.phase
         else {
             debug_assert!(self.is_closed(), "only who asked for admission is admitted");
@@ -396,15 +481,92 @@ impl Session {
             let reason = ReasonCode::NOT_AUTHORIZED;
             return self.refuse(Refusal::new(reason, "its token ended meanwhile"));
         };
-        connect::welcome(terms, self.durability, now.unix, &mut self.wire.output);
-        let online = Online::new(terms, (**principal).clone(), expires, now.mono);
+        let says = Welcome {
+            durability: self.offer.durability,
+            now: now.unix,
+            assigned: assigned.as_deref(),
+            is_resumed: kept.is_some(),
+        };
+        connect::welcome(terms, says, &mut self.wire.output);
+        let mut online = Online::new(terms, (**principal).clone(), expires, now.mono);
+        let resumed = kept.map_or(Ok(()), |kept| online.resume(kept, &mut self.wire));
         self.phase = Phase::Online(Box::new(online));
+        if let Err(refusal) = resumed {
+            self.refuse(refusal);
+        }
     }
 
     /// A payload is stored, or not. Acknowledgements go out in the order of their publishes.
     pub fn stored(&mut self, ticket: Ticket, outcome: Outcome, now: Instant) {
+        if let Phase::Online(online) = &mut self.phase
+            && let Err(refusal) = online.stored(ticket, outcome, now, &mut self.wire)
+        {
+            self.refuse(refusal);
+        }
+    }
+
+    /// The journal is read for it from this offset on.
+    pub fn following(&mut self, offset: u64) {
+        if let Some(feed) = self.feed() {
+            feed.start(offset);
+        }
+    }
+
+    /// How many records of the journal may be handed over now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match &self.phase {
+            Phase::Online(online) => online.room(&self.wire),
+            Phase::WaitConnect { .. }
+            | Phase::Checking { .. }
+            | Phase::WaitProof { .. }
+            | Phase::Admitting { .. }
+            | Phase::Closed => 0,
+        }
+    }
+
+    /// A record of the journal: sent, if it is wanted.
+    pub fn record(&mut self, message: Message<'_>) {
         if let Phase::Online(online) = &mut self.phase {
-            online.stored(ticket, outcome, now, &mut self.wire.output);
+            online.record(message, &mut self.wire);
+        }
+    }
+
+    /// Records of the journal that cannot be read: from the first offset up to and not including the other.
+    pub fn missed(&mut self, from: u64, to: u64) {
+        if let Some(feed) = self.feed() {
+            feed.miss(from, to);
+        }
+    }
+
+    /// Everything below this offset was looked at.
+    pub fn looked_at(&mut self, offset: u64) {
+        if let Some(feed) = self.feed() {
+            feed.advance(offset);
+        }
+    }
+
+    /// What to keep of its session while it is away, and for how many seconds; none if it is not to be kept.
+    #[must_use]
+    pub fn keep(&self) -> Option<(Kept, u32)> {
+        match &self.phase {
+            Phase::Online(online) => online.keep(),
+            Phase::WaitConnect { .. }
+            | Phase::Checking { .. }
+            | Phase::WaitProof { .. }
+            | Phase::Admitting { .. } => None,
+            Phase::Closed => self.left.clone(),
+        }
+    }
+
+    fn feed(&mut self) -> Option<&mut feed::Feed> {
+        match &mut self.phase {
+            Phase::Online(online) => online.feed(),
+            Phase::WaitConnect { .. }
+            | Phase::Checking { .. }
+            | Phase::WaitProof { .. }
+            | Phase::Admitting { .. }
+            | Phase::Closed => None,
         }
     }
 
@@ -436,34 +598,30 @@ impl Session {
         self.refuse(Refusal::new(reason, why));
     }
 
-    /// Says why and closes.
+    /// Says why and closes. Over MQTT 3.1.1 a server has no word for it once the client is online.
     fn refuse(&mut self, refusal: Refusal) {
-        let output = &mut self.wire.output;
+        let Wire {
+            version, output, ..
+        } = &mut self.wire;
         let written = match &self.phase {
             Phase::Closed => return,
-            Phase::Online(_) => Disconnect::new(refusal.reason).encode(Version::V5, output),
+            Phase::Online(_) if *version == Version::V311 => Ok(()),
+            Phase::Online(_) => Disconnect::new(refusal.reason).encode(*version, output),
             Phase::WaitConnect { .. }
             | Phase::Checking { .. }
             | Phase::WaitProof { .. }
             | Phase::Admitting { .. } => {
                 let reason = connect::connack_reason(refusal.reason);
-                ConnAck::new(reason).encode(Version::V5, output)
+                ConnAck::new(reason).encode(*version, output)
             }
         };
         debug_assert!(written.is_ok(), "a refusal is five bytes");
         self.close(Some(refusal.reason), refusal.why);
     }
 
-    /// The same for a client of MQTT 3.1.1, in its own form.
-    fn refuse_old(&mut self, refusal: Refusal) {
-        let connack = ConnAck::new(refusal.reason);
-        let written = connack.encode(Version::V311, &mut self.wire.output);
-        debug_assert!(written.is_ok(), "a refusal is four bytes");
-        self.close(Some(refusal.reason), refusal.why);
-    }
-
     fn close(&mut self, reason: Option<ReasonCode>, why: &'static str) {
         if !self.is_closed() {
+            self.left = self.keep();
             self.phase = Phase::Closed;
             self.wire.effect(Effect::Close(Ending { reason, why }));
         }
@@ -517,12 +675,14 @@ impl fmt::Debug for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CheckToken(_) => f.write_str("CheckToken"),
-            Self::Admit(subject) => write!(f, "Admit({subject})"),
+            Self::CheckReader(_) => f.write_str("CheckReader"),
+            Self::Admit { who, resume } => write!(f, "Admit({who}, {resume})"),
             Self::Store {
                 ticket, payload, ..
             } => write!(f, "Store({ticket:?}, {} bytes)", payload.len()),
             Self::Subscribe(host) => write!(f, "Subscribe({host})"),
             Self::Unsubscribe => f.write_str("Unsubscribe"),
+            Self::Follow { from, .. } => write!(f, "Follow({from:?})"),
             Self::Skip(count) => write!(f, "Skip({count})"),
             Self::Close(ending) => write!(f, "Close({ending:?})"),
         }

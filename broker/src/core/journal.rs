@@ -42,6 +42,8 @@ pub enum RecordKind {
     Report,
     /// A command, dispatcher to host.
     Command,
+    /// A message of a load test, in a partition of its own: [`bench_payload`].
+    Bench,
 }
 
 impl RecordKind {
@@ -50,6 +52,7 @@ impl RecordKind {
             Self::Event => 1,
             Self::Report => 2,
             Self::Command => 3,
+            Self::Bench => 4,
         }
     }
 
@@ -58,6 +61,7 @@ impl RecordKind {
             1 => Some(Self::Event),
             2 => Some(Self::Report),
             3 => Some(Self::Command),
+            4 => Some(Self::Bench),
             _ => None,
         }
     }
@@ -144,6 +148,22 @@ pub enum HeaderError {
     /// Written by another version of this program.
     #[error("segment has format version {0}, and this program reads version {FORMAT_VERSION}")]
     Version(u32),
+}
+
+/// The payload of a load test's record: `topic length u16 | topic | payload`. `None`: longer than a record's payload may be.
+#[must_use]
+pub fn bench_payload(topic: &str, payload: &[u8]) -> Option<Vec<u8>> {
+    let topic_bytes = u16::try_from(topic.len()).ok()?.to_le_bytes();
+    let record = [topic_bytes.as_slice(), topic.as_bytes(), payload].concat();
+    (record.len() <= PAYLOAD_BYTES_MAX).then_some(record)
+}
+
+/// Topic and payload of what [`bench_payload`] made.
+#[must_use]
+pub fn split_bench_payload(record: &[u8]) -> Option<(&str, &[u8])> {
+    let (topic_bytes, rest) = record.split_first_chunk::<2>()?;
+    let (topic, payload) = rest.split_at_checked(usize::from(u16::from_le_bytes(*topic_bytes)))?;
+    Some((std::str::from_utf8(topic).ok()?, payload))
 }
 
 /// The header of a segment whose first record has the offset `first`.
@@ -398,6 +418,18 @@ mod tests {
         fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = (decode(&bytes), decode_header(&bytes), last_record_in(&bytes, 3), seal(&mut bytes.clone(), 1));
         }
+    }
+
+    #[test]
+    fn a_load_tests_record_has_its_topic_and_its_payload() {
+        for payload in [&b""[..], b"x"] {
+            let record = bench_payload("bench/a", payload).unwrap();
+            assert_eq!(split_bench_payload(&record), Some(("bench/a", payload)));
+            for cut in 0..9 {
+                assert_eq!(split_bench_payload(&record[..cut]), None);
+            }
+        }
+        assert_eq!(bench_payload("bench/a", &[0; PAYLOAD_BYTES_MAX]), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{sync::Weak, time::Duration};
 
-use protocol::{limits::LEEWAY_S, time::UnixMillis};
+use protocol::{id::ReaderName, limits::LEEWAY_S, time::UnixMillis};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Inner, Plane};
-use crate::shell::store::AuditEntry;
+use crate::{core::gate::Kept, shell::store::AuditEntry};
 
 /// Notes that wait to be written. Past that they are dropped and counted in the log: links come and go faster than the disk.
 pub(super) const ERRANDS_MAX: usize = 4_096;
@@ -24,6 +24,13 @@ const ROUND: Duration = Duration::from_secs(10);
 pub(super) enum Errand {
     /// Write this down.
     Write(Note),
+    /// Keep a reader's session.
+    Keep {
+        name: ReaderName,
+        client_id: String,
+        kept: Kept,
+        expires: UnixMillis,
+    },
     /// Say when everything before this is written.
     Say(oneshot::Sender<()>),
 }
@@ -67,23 +74,31 @@ pub(super) async fn run(inner: Weak<Inner>, mut errands: mpsc::Receiver<Errand>)
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let note = tokio::select! {
+        let errand = tokio::select! {
             errand = errands.recv() => match errand {
-                Some(Errand::Write(note)) => Some(note),
                 Some(Errand::Say(done)) => {
                     // Whoever asked may have stopped waiting.
                     let _ = done.send(());
                     continue;
                 }
+                Some(errand) => Some(errand),
                 None => return,
             },
             _ = rounds.tick() => None,
         };
         let Some(inner) = inner.upgrade() else { return };
         let plane = Plane { inner };
-        let work = plane.blocking(move |plane| match note {
-            Some(note) => write(plane, &note),
-            None => make_round(plane),
+        let work = plane.blocking(move |plane| match errand {
+            Some(Errand::Write(note)) => write(plane, &note),
+            Some(Errand::Keep {
+                name,
+                client_id,
+                kept,
+                expires,
+            }) => plane
+                .store()
+                .keep_session(&name, &client_id, &kept, expires.0),
+            Some(Errand::Say(_)) | None => make_round(plane),
         });
         if let Err(error) = work.await {
             tracing::warn!(error = format!("{error:#}"), "the store refused a note");
@@ -107,6 +122,7 @@ fn make_round(plane: &Plane) -> anyhow::Result<()> {
     let now = plane.now();
     plane.store().advance_time(now.0)?;
     plane.expire_launches(now)?;
+    plane.store().prune_sessions(now.0)?;
     // A host takes a command until its end and a minute; an id is remembered for as long again.
     plane
         .store()

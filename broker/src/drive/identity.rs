@@ -17,7 +17,7 @@ use protocol::{
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-use super::{Peer, Plane, REPORT_KEYS_MAX, Standing};
+use super::{Peer, Plane, REPORT_KEYS_MAX, Standing, Withdrawn};
 use crate::{
     core::{
         exchange::{Decision, HostKey, Known, decide, refusal_of_redemption, refusal_of_renewal},
@@ -435,7 +435,7 @@ impl Plane {
 
     fn withdraw(&self, host: &HostId) {
         // Nobody listens only where there is no gate.
-        let _ = self.inner.withdrawn.send(host.clone());
+        let _ = self.inner.withdrawn.send(Withdrawn::Host(host.clone()));
     }
 }
 

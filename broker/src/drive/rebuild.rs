@@ -75,6 +75,8 @@ impl Plane {
                 Ok(())
             }
             RecordKind::Report => self.replay_report(tables, &host, record),
+            // In a partition of its own.
+            RecordKind::Bench => Ok(()),
             RecordKind::Command => {
                 let Ok(command) = signed::peek::<Command>(&record.payload) else {
                     return Ok(());

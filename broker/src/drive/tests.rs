@@ -59,6 +59,8 @@ async fn open_in(place: &Path) -> Plane {
     let parts = Parts {
         store: Store::open(&place.join("state.db")).unwrap(),
         journal: open_journal(place).await,
+        bench: None,
+        admitted: Admitted::default(),
         router: Router::spawn(router::default_config()).await.unwrap(),
         issuer: secret(1),
         recovery_window: Duration::from_secs(72 * 3600),

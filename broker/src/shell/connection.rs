@@ -5,6 +5,7 @@
 //! Publishes are stored concurrently, as many as Receive Maximum allows, so that they share the journal's group commit; what the
 //! client does not read, or floods us with, is answered by not reading.
 
+mod feeder;
 mod pending;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,10 +20,11 @@ use std::{
 };
 
 use protocol::{
+    id::{HostId, SandboxId},
     mqtt::{ReasonCode, frame},
     time::Now,
     token::Subject,
-    topic::Topic,
+    topic::{ReadFilter, Topic},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -37,9 +39,15 @@ use super::{
     router::{CommandLink, Delivery},
 };
 use crate::{
-    core::gate::{Effect, Ending, Outcome, Session, Ticket},
+    core::{
+        gate::{Effect, Ending, Message, Offer, Outcome, Reads, Session, Start, Target, Ticket},
+        journal::{RecordKind, split_bench_payload},
+        principal::Who,
+    },
     drive::{Accepted, Denied, Plane},
+    shell::journal::{Batch, Filter, Item, OwnedRecord},
 };
+use feeder::Feeder;
 use pending::Pending;
 
 /// How long output may wait without a byte of it being taken: the client is gone, or means harm.
@@ -54,6 +62,8 @@ const READ_BYTES: usize = 16 * 1024;
 const KEPT_BYTES_MAX: usize = 1024;
 /// Live commands taken at one look, so that the socket has its turn.
 const COMMANDS_PER_LOOK: usize = 16;
+/// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
+pub const KEEP_WAIT: Duration = Duration::from_secs(1);
 
 /// What every connection needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,8 +74,8 @@ pub struct Gate {
     pub registry: Registry,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What CONNACK says of it: `fsync` or `os`.
-    pub durability: &'static str,
+    /// What is offered to every client.
+    pub offer: Offer,
 }
 
 impl Gate {
@@ -101,11 +111,18 @@ struct Connection<S, G> {
     stranger: Option<G>,
     online: Option<OnlineParts>,
     link: Option<CommandLink>,
+    feeder: Option<Feeder>,
+    /// A session of it was kept, and goes on.
+    is_resumed: bool,
+    /// When a reader's place is to be written down.
+    keep_at: Option<Instant>,
 }
 
 /// What a connection has while its principal is online. Fields are dropped in this order: presence ends before the seat is free.
 struct OnlineParts {
-    presence: Presence,
+    /// Readers have none: nobody waits for them.
+    _presence: Option<Presence>,
+    who: Who,
     seat: Seated,
     /// The order to end has come, and is not to be waited for again.
     is_told: bool,
@@ -150,7 +167,7 @@ where
 {
     fn new(gate: Gate, stream: S, until: Instant, stranger: G) -> Self {
         Self {
-            session: Session::new(gate.durability, until),
+            session: Session::new(gate.offer, until),
             gate,
             stream,
             input: Vec::new(),
@@ -162,6 +179,9 @@ where
             stranger: Some(stranger),
             online: None,
             link: None,
+            feeder: None,
+            is_resumed: false,
+            keep_at: None,
         }
     }
 
@@ -216,12 +236,14 @@ where
         while let Some(effect) = self.session.poll_effect() {
             match effect {
                 Effect::CheckToken(token) => self.check(&token),
-                Effect::Admit(subject) => self.admit(&subject).await,
+                Effect::CheckReader(shown) => self.check_reader(&shown),
+                Effect::Admit { who, resume } => self.admit(&who, resume).await,
                 Effect::Store {
                     ticket,
-                    topic,
+                    target,
                     payload,
-                } => self.store(ticket, topic, payload),
+                } => self.store(ticket, target, payload),
+                Effect::Follow { from, reads } => self.follow(from, &reads),
                 Effect::Subscribe(host) => {
                     let opened = self.open_commands(&host).await;
                     let open = opened.map_err(|error| {
@@ -254,17 +276,35 @@ where
         self.session.checked(verdict, nonce);
     }
 
-    /// Takes the seat of the subject. Presence moves to the new number before the old connection is told, so that it never ends.
-    async fn admit(&mut self, subject: &Subject) {
-        let claim = match self.gate.registry.claim(subject, clock::mono()).await {
+    fn check_reader(&mut self, shown: &[u8]) {
+        let mut random = [0; 8];
+        let plane = &self.gate.plane;
+        let verdict = match plane.check_reader(shown, plane.now()) {
+            Ok(reader) if fill_random(&mut random).is_ok() => Ok(reader),
+            Ok(_) => Err(ReasonCode::SERVER_UNAVAILABLE),
+            Err(bad) => {
+                tracing::debug!(%bad, "a reader is refused");
+                Err(ReasonCode::NOT_AUTHORIZED)
+            }
+        };
+        self.session.checked_reader(verdict, random);
+    }
+
+    /// Takes the seat of the principal. Presence moves to the new number before the old connection is told, so that it never ends.
+    async fn admit(&mut self, who: &Who, resume: bool) {
+        let claim = match self.gate.registry.claim(who, clock::mono()).await {
             Ok(claim) => claim,
             Err(no_seat) => return self.turn_away(no_seat),
         };
-        let presence = Presence::new(&self.gate.plane, subject, claim.number());
+        let number = claim.number();
+        let presence = who
+            .subject()
+            .map(|subject| Presence::new(&self.gate.plane, subject, number));
         match claim.evict().await {
             Ok(seat) => {
                 self.online = Some(OnlineParts {
-                    presence,
+                    _presence: presence,
+                    who: who.clone(),
                     seat,
                     is_told: false,
                 });
@@ -272,16 +312,32 @@ where
             Err(no_seat) => return self.turn_away(no_seat),
         }
         // From here on a revocation finds us in the registry; one that came before is found here.
-        if self.gate.plane.is_withdrawn(subject.host()) {
+        if self.gate.plane.is_withdrawn(who) {
             let reason = ReasonCode::NOT_AUTHORIZED;
-            return self.session.end(reason, "its host was revoked or locked");
+            return self.session.end(reason, "its rights were taken away");
         }
+        let kept = match who {
+            Who::Subject(_) => None,
+            Who::Reader { name, id } => {
+                // The one before it has kept its place: it is gone.
+                match self.gate.plane.take_up_session(name, id, resume).await {
+                    Ok(kept) => kept,
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, "a reader's session could not be read");
+                        let reason = ReasonCode::SERVER_UNAVAILABLE;
+                        return self.session.end(reason, "its session cannot be read");
+                    }
+                }
+            }
+        };
+        self.is_resumed = kept.is_some();
         let now = self.now();
-        self.session.admitted(now);
+        self.session.admitted(kept, now);
         if self.session.is_online() {
             self.stranger = None;
             self.gate.metrics.admitted.add();
-            tracing::info!(%subject, "connected");
+            tracing::info!(%who, "connected");
         }
     }
 
@@ -293,10 +349,14 @@ where
         self.session.end(reason, why);
     }
 
-    fn store(&mut self, ticket: Ticket, topic: Arc<Topic>, payload: Vec<u8>) {
+    fn store(&mut self, ticket: Ticket, target: Target, payload: Vec<u8>) {
         self.gate.metrics.published.add();
         let plane = self.gate.plane.clone();
         let storing = async move {
+            let topic = match target {
+                Target::Own(topic) => topic,
+                Target::Bench(topic) => return plane.accept_bench(&topic, &payload).await,
+            };
             match &*topic {
                 Topic::Events(host, sandbox) => plane.accept_events(host, sandbox, payload).await,
                 Topic::Reports(host) => plane.accept_report(host, payload).await,
@@ -310,12 +370,55 @@ where
     }
 
     /// Attached first, read after: what comes between is in both, and nothing in neither.
-    async fn open_commands(&mut self, host: &protocol::id::HostId) -> anyhow::Result<Vec<Vec<u8>>> {
+    async fn open_commands(&mut self, host: &HostId) -> anyhow::Result<Vec<Vec<u8>>> {
         self.link = None;
         let link = self.gate.plane.router().link(host).await?;
         let open = self.gate.plane.open_commands(host).await?;
         self.link = Some(link);
         Ok(open)
+    }
+
+    /// Reads the journal for a reader: its own partition of it.
+    fn follow(&mut self, from: Start, reads: &Reads) {
+        let plane = &self.gate.plane;
+        let (journal, filters) = match reads {
+            Reads::Records(filters) => (
+                Some(plane.journal()),
+                filters.iter().map(Filter::from).collect(),
+            ),
+            Reads::Bench => (plane.bench(), vec![Filter::default()]),
+        };
+        let Some(journal) = journal else { return };
+        let (feeder, offset) = Feeder::new(journal, from, filters);
+        // The first time only: a filter more is no news.
+        if let (None, Reads::Records(_), Some(online)) = (&self.feeder, reads, &self.online)
+            && let Some(reader) = online.who.reader()
+        {
+            plane.note_reading(reader);
+        }
+        self.feeder = Some(feeder);
+        self.session.following(offset);
+    }
+
+    /// Hands over what was read.
+    fn hand_over(&mut self, batch: &Batch) {
+        for item in &batch.items {
+            let record = match item {
+                Item::Gap { from, to } => {
+                    self.session.missed(*from, *to);
+                    continue;
+                }
+                Item::Record(record) => record,
+            };
+            if let Some((topic, payload)) = topic_and_payload(record) {
+                self.session.record(Message {
+                    offset: record.offset,
+                    topic: &topic,
+                    payload,
+                });
+            }
+        }
+        self.session.looked_at(batch.next);
     }
 
     fn now(&self) -> Now {
@@ -346,6 +449,7 @@ where
         if self.write_until.is_some_and(|until| now >= until) {
             return Poll::Ready(Look::Broken("the client takes no bytes"));
         }
+        self.keep_if_due(now);
         self.session.handle_timeout(now);
         Poll::Ready(Look::News)
     }
@@ -363,6 +467,7 @@ where
             }
             session.stored(ticket, outcome, now);
         });
+        is_news |= self.look_at_journal(context);
         if let Some(online) = &mut self.online
             && !online.is_told
             && let Poll::Ready(end) = Pin::new(&mut online.seat.end).poll(context)
@@ -393,6 +498,62 @@ where
             }
         }
         is_news
+    }
+
+    /// What a reader is to be given.
+    fn look_at_journal(&mut self, context: &mut Context<'_>) -> bool {
+        let room = self.session.room();
+        let Some(feeder) = &mut self.feeder else {
+            return false;
+        };
+        let Poll::Ready(batch) = feeder.poll(context, room) else {
+            return false;
+        };
+        match batch {
+            Ok(batch) => {
+                self.hand_over(&batch);
+                self.keep_soon();
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the journal cannot be read for a reader");
+                self.feeder = None;
+                let reason = ReasonCode::UNSPECIFIED_ERROR;
+                self.session.end(reason, "the journal cannot be read");
+            }
+        }
+        true
+    }
+
+    /// A reader got on: its place is written down within [`KEEP_WAIT`].
+    fn keep_soon(&mut self) {
+        if self.keep_at.is_none() && self.session.keep().is_some() {
+            self.keep_at = Some(clock::mono() + KEEP_WAIT);
+        }
+    }
+
+    /// Its place is written down before its seat is free: whoever takes its session over finds it.
+    async fn keep_last(&mut self) {
+        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who) else {
+            return;
+        };
+        let plane = &self.gate.plane;
+        match self.session.keep() {
+            Some((kept, seconds)) => plane.keep_session_now(name, id, kept, seconds).await,
+            None if self.is_resumed => plane.forget_session(name, id).await,
+            None => {}
+        }
+    }
+
+    fn keep_if_due(&mut self, now: Instant) {
+        if self.keep_at.take_if(|at| now >= *at).is_none() {
+            return;
+        }
+        if let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who)
+            && let Some((kept, seconds)) = self.session.keep()
+        {
+            self.gate.plane.keep_session(name, id, kept, seconds);
+        }
     }
 
     /// Writes what is to be written. Ready if that made room.
@@ -463,7 +624,7 @@ where
 
     /// Waits for the next deadline. Deadlines mostly move away, so the timer is set again only when it rings early.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let deadlines = [self.session.poll_timeout(), self.write_until];
+        let deadlines = [self.session.poll_timeout(), self.write_until, self.keep_at];
         let Some(until) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };
@@ -489,11 +650,13 @@ where
         };
         let farewell = timeout(FAREWELL_WAIT, farewell).await;
         self.link = None;
+        self.feeder = None;
         let why = ending.why;
         let reason = ending.reason.map(ReasonCode::value);
+        self.keep_last().await;
         if let Some(online) = self.online.take() {
             self.gate.metrics.ended.add();
-            tracing::info!(subject = %online.presence.subject, reason, why, "disconnected");
+            tracing::info!(who = %online.who, reason, why, "disconnected");
         } else {
             tracing::debug!(reason, why, "a stranger left");
         }
@@ -518,6 +681,37 @@ async fn discard(stream: &mut (impl AsyncRead + Unpin)) {
         };
         left = rest;
     }
+}
+
+impl From<&ReadFilter> for Filter {
+    fn from(filter: &ReadFilter) -> Self {
+        let (kind, host, sandbox) = match filter {
+            ReadFilter::Events { host, sandbox } => (RecordKind::Event, host, sandbox.as_ref()),
+            ReadFilter::Reports { host } => (RecordKind::Report, host, None),
+        };
+        Self {
+            host: host.as_ref().map(ToString::to_string),
+            sandbox: sandbox.map(ToString::to_string),
+            kind: Some(kind),
+        }
+    }
+}
+
+/// Where a record of the journal was published, and what. Commands are for their host alone.
+fn topic_and_payload(record: &OwnedRecord) -> Option<(String, &[u8])> {
+    let host = || HostId::new(&record.host).ok();
+    let topic = match record.kind {
+        RecordKind::Bench => {
+            let (topic, payload) = split_bench_payload(&record.payload)?;
+            return Some((topic.to_owned(), payload));
+        }
+        RecordKind::Event => {
+            Topic::Events(host()?, SandboxId::new(record.sandbox.as_deref()?).ok()?)
+        }
+        RecordKind::Report => Topic::Reports(host()?),
+        RecordKind::Command => return None,
+    };
+    Some((topic.to_string(), &record.payload))
 }
 
 const fn outcome_of(accepted: Accepted) -> Outcome {

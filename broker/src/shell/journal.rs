@@ -31,6 +31,8 @@ use writer::{Job, Status, Writer};
 /// A segment that has reached this is followed by the next, in bytes: small enough to remove and to recover quickly, large
 /// enough that a busy journal is not thousands of files.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// What is kept of load tests, in bytes.
+pub const BENCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// The most bytes that wait to be written. Whoever wants to append more waits: this is the back-pressure on the gate.
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a place in the queue costs besides its records, in bytes: it bounds the number of places too.
@@ -87,6 +89,8 @@ pub struct CommitStats {
 struct Sizes {
     segment_bytes: u64,
     mark_bytes: u64,
+    /// Past this the oldest segments go; none: all are kept.
+    kept_bytes: Option<u64>,
 }
 
 /// The journal. Cheap to clone; dropping the last clone waits until everything submitted is durable.
@@ -120,8 +124,22 @@ impl Journal {
             Sizes {
                 segment_bytes: SEGMENT_BYTES,
                 mark_bytes: MARK_BYTES,
+                kept_bytes: None,
             },
         )
+    }
+
+    /// The same for the partition of load tests: what is past [`BENCH_BYTES_MAX`] goes, oldest first.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_bench(dir: &Path, durability: Durability) -> anyhow::Result<Self> {
+        let sizes = Sizes {
+            segment_bytes: SEGMENT_BYTES,
+            mark_bytes: MARK_BYTES,
+            kept_bytes: Some(BENCH_BYTES_MAX),
+        };
+        Self::open_sized(dir, durability, sizes)
     }
 
     fn open_sized(dir: &Path, durability: Durability, sizes: Sizes) -> anyhow::Result<Self> {
@@ -223,7 +241,13 @@ impl Journal {
     /// A cursor that starts at the offset `from`, which may be still to come.
     #[must_use]
     pub fn reader(&self, from: u64, filter: Filter) -> Reader {
-        Reader::new(Arc::clone(&self.inner.catalog), from, filter)
+        self.reader_of_any(from, vec![filter])
+    }
+
+    /// The same, for records that any of several filters admits.
+    #[must_use]
+    pub fn reader_of_any(&self, from: u64, filters: Vec<Filter>) -> Reader {
+        Reader::new(Arc::clone(&self.inner.catalog), from, filters)
     }
 
     /// What the writer did, for metrics.

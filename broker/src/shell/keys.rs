@@ -55,6 +55,12 @@ impl DataDir {
         self.root.join("journal")
     }
 
+    /// The directory of the journal's partition for load tests.
+    #[must_use]
+    pub fn bench(&self) -> PathBuf {
+        self.root.join("journal-bench")
+    }
+
     /// Whether this directory has served before.
     #[must_use]
     pub fn is_used(&self) -> bool {

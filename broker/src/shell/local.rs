@@ -3,6 +3,7 @@
 
 mod answer;
 mod host;
+mod reader;
 mod records;
 mod route;
 

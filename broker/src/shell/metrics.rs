@@ -32,7 +32,7 @@ pub struct Metrics {
     pub published: Counter,
     /// Of these, answered as stored.
     pub stored: Counter,
-    /// Commands that were larger than their host takes.
+    /// Messages that were larger than their client takes.
     pub skipped: Counter,
     refused: [Counter; REFUSALS],
 }

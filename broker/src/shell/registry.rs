@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{id::HostId, mqtt::ReasonCode, token::Subject};
+use protocol::mqtt::ReasonCode;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
     time::timeout,
 };
 
-use crate::drive::Plane;
+use crate::{core::principal::Who, drive::Plane};
 
 /// How long a newcomer waits for its turn, and then for the one before it to be gone. Whoever is told to go writes for a second at most.
 pub const SEAT_WAIT: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Seats {
-    seats: BTreeMap<Subject, Seat>,
+    seats: BTreeMap<Who, Seat>,
     /// The last connection's number.
     last: u64,
 }
@@ -83,7 +83,7 @@ pub struct Claim {
 #[derive(Debug)]
 pub struct Seated {
     registry: Registry,
-    subject: Subject,
+    who: Who,
     number: u64,
     /// Resolves when this connection is to end.
     pub end: oneshot::Receiver<End>,
@@ -95,7 +95,7 @@ pub struct Seated {
 #[derive(Debug)]
 struct Waiting {
     registry: Registry,
-    subject: Subject,
+    who: Who,
 }
 
 impl Registry {
@@ -103,8 +103,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`NoSeat`].
-    pub async fn claim(&self, subject: &Subject, now: Instant) -> Result<Claim, NoSeat> {
-        let (waiting, turn) = self.wait(subject, now)?;
+    pub async fn claim(&self, who: &Who, now: Instant) -> Result<Claim, NoSeat> {
+        let (waiting, turn) = self.wait(who, now)?;
         let turn = timeout(SEAT_WAIT, turn.acquire_owned())
             .await
             .map_err(|_| NoSeat::Taken)?
@@ -120,9 +120,9 @@ impl Registry {
         })
     }
 
-    fn wait(&self, subject: &Subject, now: Instant) -> Result<(Waiting, Arc<Semaphore>), NoSeat> {
+    fn wait(&self, who: &Who, now: Instant) -> Result<(Waiting, Arc<Semaphore>), NoSeat> {
         let mut seats = self.lock();
-        let seat = seats.seats.entry(subject.clone()).or_insert_with(|| Seat {
+        let seat = seats.seats.entry(who.clone()).or_insert_with(|| Seat {
             turn: Arc::new(Semaphore::new(1)),
             waiting: 0,
             live: None,
@@ -134,43 +134,31 @@ impl Registry {
         seat.waiting += 1;
         let waiting = Waiting {
             registry: self.clone(),
-            subject: subject.clone(),
+            who: who.clone(),
         };
         Ok((waiting, Arc::clone(&seat.turn)))
     }
 
-    /// Ends the connection of `subject`, if it has one.
-    pub fn disconnect(&self, subject: &Subject, end: End) {
-        if let Some(seat) = self.lock().seats.get_mut(subject) {
+    /// Ends the connection of `who`, if it has one.
+    pub fn disconnect(&self, who: &Who, end: End) {
+        if let Some(seat) = self.lock().seats.get_mut(who) {
             seat.end(end);
         }
     }
 
-    /// Ends the connections of `host` and of its sandboxes.
-    pub fn disconnect_host(&self, host: &HostId, end: End) {
-        self.disconnect_if(|subject| subject.host() == host, end);
-    }
-
-    /// Ends every connection whose subject `is_meant`.
-    pub fn disconnect_if(&self, is_meant: impl Fn(&Subject) -> bool, end: End) {
+    /// Ends every connection whose principal `is_meant`.
+    pub fn disconnect_if(&self, is_meant: impl Fn(&Who) -> bool, end: End) {
         let mut seats = self.lock();
-        for (_, seat) in seats
-            .seats
-            .iter_mut()
-            .filter(|(subject, _)| is_meant(subject))
-        {
+        for (_, seat) in seats.seats.iter_mut().filter(|(who, _)| is_meant(who)) {
             seat.end(end);
         }
     }
 
-    /// Whether `subject` is online.
+    /// Whether `who` is online.
     #[must_use]
-    pub fn is_connected(&self, subject: &Subject) -> bool {
+    pub fn is_connected(&self, who: &Who) -> bool {
         let seats = self.lock();
-        seats
-            .seats
-            .get(subject)
-            .is_some_and(|seat| seat.live.is_some())
+        seats.seats.get(who).is_some_and(|seat| seat.live.is_some())
     }
 
     /// How many are online.
@@ -205,8 +193,8 @@ impl Claim {
     }
 
     async fn evict_within(self, wait: Duration) -> Result<Seated, NoSeat> {
-        let Waiting { registry, subject } = &self.waiting;
-        let before = registry.lock().seats.get_mut(subject).and_then(|seat| {
+        let Waiting { registry, who } = &self.waiting;
+        let before = registry.lock().seats.get_mut(who).and_then(|seat| {
             seat.end(End {
                 reason: ReasonCode::SESSION_TAKEN_OVER,
                 why: "taken over by a newer connection",
@@ -219,7 +207,7 @@ impl Claim {
         }
         let (end_sender, end) = oneshot::channel();
         let (gone_sender, gone) = watch::channel(());
-        if let Some(seat) = registry.lock().seats.get_mut(subject) {
+        if let Some(seat) = registry.lock().seats.get_mut(who) {
             debug_assert!(seat.live.is_none(), "it is our turn, and the last is gone");
             seat.live = Some(Live {
                 number: self.number,
@@ -229,7 +217,7 @@ impl Claim {
         }
         Ok(Seated {
             registry: registry.clone(),
-            subject: subject.clone(),
+            who: who.clone(),
             number: self.number,
             end,
             _gone: gone_sender,
@@ -254,10 +242,10 @@ impl Seat {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut seats = self.registry.lock();
-        if let Some(seat) = seats.seats.get_mut(&self.subject) {
+        if let Some(seat) = seats.seats.get_mut(&self.who) {
             seat.waiting -= 1;
             if seat.is_free() {
-                seats.seats.remove(&self.subject);
+                seats.seats.remove(&self.who);
             }
         }
     }
@@ -266,7 +254,7 @@ impl Drop for Waiting {
 impl Drop for Seated {
     fn drop(&mut self) {
         let mut seats = self.registry.lock();
-        if let Some(seat) = seats.seats.get_mut(&self.subject)
+        if let Some(seat) = seats.seats.get_mut(&self.who)
             && seat
                 .live
                 .as_ref()
@@ -274,7 +262,7 @@ impl Drop for Seated {
         {
             seat.live = None;
             if seat.is_free() {
-                seats.seats.remove(&self.subject);
+                seats.seats.remove(&self.who);
             }
         }
     }
@@ -315,15 +303,15 @@ impl Pace {
 pub async fn close_withdrawn(registry: Registry, plane: Plane) {
     const END: End = End {
         reason: ReasonCode::ADMINISTRATIVE_ACTION,
-        why: "its host was revoked or locked",
+        why: "its rights were taken away",
     };
     let mut withdrawals = plane.withdrawals();
     loop {
         match withdrawals.recv().await {
-            Ok(host) => registry.disconnect_host(&host, END),
+            Ok(withdrawn) => registry.disconnect_if(|who| withdrawn.concerns(who), END),
             // Some were lost: look at all.
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                registry.disconnect_if(|subject| plane.is_withdrawn(subject.host()), END);
+                registry.disconnect_if(|who| plane.is_withdrawn(who), END);
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }
@@ -333,15 +321,16 @@ pub async fn close_withdrawn(registry: Registry, plane: Plane) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::clock;
+    use crate::{drive::Withdrawn, shell::clock};
+    use protocol::{id::HostId, token::Subject};
 
     const END: End = End {
         reason: ReasonCode::ADMINISTRATIVE_ACTION,
         why: "a test",
     };
 
-    fn subject(text: &str) -> Subject {
-        Subject::parse(text).unwrap()
+    fn subject(text: &str) -> Who {
+        Who::Subject(Subject::parse(text).unwrap())
     }
 
     async fn seat(registry: &Registry, text: &str) -> Result<Seated, NoSeat> {
@@ -427,7 +416,8 @@ mod tests {
         for text in ["edge-1", "edge-1/a", "edge-1/b", "edge-10", "edge-10/a"] {
             seats.push(seat(&registry, text).await.unwrap());
         }
-        registry.disconnect_host(&HostId::new("edge-1").unwrap(), END);
+        let host = Withdrawn::Host(HostId::new("edge-1").unwrap());
+        registry.disconnect_if(|who| host.concerns(who), END);
         let told: Vec<_> = seats
             .iter_mut()
             .map(|seat| seat.end.try_recv().is_ok())

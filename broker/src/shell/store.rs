@@ -9,6 +9,7 @@ mod command;
 mod dispatcher;
 mod enroll;
 mod host;
+mod reader;
 mod sandbox;
 mod schema;
 
@@ -17,6 +18,7 @@ pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use enroll::{AddHost, AddRefusal, Enrolled, NewHost, Redeem, Redeemed};
 pub use host::{HostKeyRow, HostKind, HostRow, Renewed};
+pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
 
 use anyhow::Context as _;

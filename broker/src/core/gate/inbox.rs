@@ -85,6 +85,7 @@ impl Inbox {
             match id {
                 None => self.quiet -= 1,
                 Some(id) => {
+                    // A success is the same in both versions, and an error is told in the newer one only.
                     let written = Ack::puback(*id, *reason).encode(Version::V5, output);
                     debug_assert!(written.is_ok(), "an acknowledgement is five bytes");
                 }

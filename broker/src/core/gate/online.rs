@@ -18,22 +18,47 @@ use protocol::{
 
 use super::{
     Effect, Outcome, Refusal, UNPROVEN, Wire, check_step,
-    connect::{Terms, token_of},
+    connect::{SESSION_EXPIRY_S_MAX, Terms, token_of},
     end_of,
+    feed::{Feed, Kept, Limits, Message, Written},
     inbox::{Inbox, NoPlace, Ticket},
     outbox::Outbox,
 };
 use crate::core::{
-    acl::{self, Action, Decision},
-    principal::Principal,
+    acl::{self, Action, Decision, Place},
+    principal::{Principal, Who},
 };
 
 /// How long a client has to answer the challenge of a renewal.
 pub const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 /// The refusal that ends the connection: one or two may be a mistake.
 pub const REFUSALS_MAX: u8 = 3;
-/// Filters of one SUBSCRIBE or UNSUBSCRIBE that are looked at; a host has one. The rest is refused unread.
+/// Filters of one SUBSCRIBE or UNSUBSCRIBE that are looked at; a host has one, a reader a few. The rest is refused unread.
 pub const FILTERS_MAX: usize = 8;
+/// The user property of a SUBSCRIBE that says where to begin: an offset, or [`FROM_OLDEST`].
+const FROM: &str = "from";
+/// The value of [`FROM`] that stands for everything that is kept.
+const FROM_OLDEST: &str = "oldest";
+
+/// Where a payload belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A topic of the principal's own.
+    Own(Arc<Topic>),
+    /// The journal's partition for load tests, under this topic.
+    Bench(Arc<str>),
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what comes next.
+    Now,
+    /// With everything that is kept.
+    Oldest,
+    /// At this offset.
+    Offset(u64),
+}
 
 /// See the module.
 pub(super) struct Online {
@@ -49,11 +74,13 @@ pub(super) struct Online {
     refusals: u8,
     inbox: Inbox,
     /// The last topic that was allowed, so that a stream of publishes decides once. Forgotten at renewal.
-    allowed: Option<(String, Arc<Topic>)>,
+    allowed: Option<(String, Target)>,
     outbox: Outbox,
     commands: Commands,
-    window: usize,
-    packet_bytes_max: usize,
+    /// What a reader subscribed to.
+    feed: Option<Box<Feed>>,
+    session_expiry_s: u32,
+    limits: Limits,
 }
 
 /// A new token on a live link.
@@ -96,8 +123,76 @@ impl Online {
             allowed: None,
             outbox: Outbox::default(),
             commands: Commands::Off,
-            window: terms.window,
-            packet_bytes_max: terms.packet_bytes_max,
+            feed: None,
+            session_expiry_s: terms.session_expiry_s,
+            limits: Limits {
+                version: terms.version,
+                window: terms.window,
+                packet_bytes_max: terms.packet_bytes_max,
+            },
+        }
+    }
+
+    /// Goes on with an older session, as far as its principal may still hear what it subscribed to.
+    pub(super) fn resume(&mut self, kept: Kept, wire: &mut Wire) -> Result<(), Refusal> {
+        let feed = Feed::resume(kept);
+        let may = |filter| {
+            matches!(
+                acl::decide(&self.principal, Action::Subscribe(filter)),
+                Decision::Allow { .. }
+            )
+        };
+        if !feed.filters().all(may) {
+            let reason = ReasonCode::NOT_AUTHORIZED;
+            return Err(Refusal::new(
+                reason,
+                "its session has subscriptions that it no longer may",
+            ));
+        }
+        if let Some(next) = feed.next() {
+            let reads = feed.reads(self.principal.is_bench());
+            wire.effect(Effect::Follow {
+                from: Start::Offset(next),
+                reads,
+            });
+        }
+        self.feed = Some(Box::new(feed));
+        Ok(())
+    }
+
+    /// The client says at its end how long its session is to be kept. What was never kept cannot be kept longer (MQTT 5.0
+    /// §3.14.2.2.2).
+    pub(super) fn expire_after(&mut self, seconds: u32) -> Result<(), Refusal> {
+        if self.session_expiry_s == 0 && seconds > 0 {
+            let reason = ReasonCode::PROTOCOL_ERROR;
+            return Err(Refusal::new(reason, "raises its session expiry"));
+        }
+        self.session_expiry_s = seconds.min(SESSION_EXPIRY_S_MAX);
+        Ok(())
+    }
+
+    pub(super) fn keep(&self) -> Option<(Kept, u32)> {
+        let is_reader = matches!(self.principal.who(), Who::Reader { .. });
+        (is_reader && self.session_expiry_s > 0).then(|| {
+            let kept = self.feed.as_ref().map(|feed| feed.keep());
+            (kept.unwrap_or_default(), self.session_expiry_s)
+        })
+    }
+
+    pub(super) fn feed(&mut self) -> Option<&mut Feed> {
+        self.feed.as_deref_mut()
+    }
+
+    pub(super) fn room(&self, wire: &Wire) -> usize {
+        let feed = self.feed.as_ref();
+        feed.map_or(0, |feed| feed.room(self.limits, wire.output.len()))
+    }
+
+    pub(super) fn record(&mut self, message: Message<'_>, wire: &mut Wire) {
+        let Some(feed) = &mut self.feed else { return };
+        match feed.write(message, self.limits, &mut wire.output) {
+            Written::Sent | Written::Unwanted => {}
+            Written::TooLarge => wire.effect(Effect::Skip(1)),
         }
     }
 
@@ -150,6 +245,9 @@ impl Online {
             ClientPacket::Publish(publish) => self.publish(publish, wire),
             ClientPacket::Ack(ack) => match ack.kind {
                 AckKind::PubAck => {
+                    if let Some(feed) = &mut self.feed {
+                        feed.acknowledge(ack.id);
+                    }
                     self.outbox.acknowledge(ack.id);
                     self.send(wire);
                     Ok(())
@@ -159,7 +257,10 @@ impl Online {
                     Err(Refusal::new(reason, "a step of QoS 2"))
                 }
             },
-            ClientPacket::Subscribe(subscribe) => self.subscribe(subscribe, wire),
+            ClientPacket::Subscribe(subscribe) => match self.principal.who() {
+                Who::Subject(_) => self.subscribe(subscribe, wire),
+                Who::Reader { .. } => self.subscribe_reader(subscribe, wire),
+            },
             ClientPacket::Unsubscribe(unsubscribe) => {
                 self.unsubscribe(unsubscribe, wire);
                 Ok(())
@@ -202,9 +303,10 @@ impl Online {
             (Some(_), false) => Some(ReasonCode::PAYLOAD_FORMAT_INVALID),
             (Some(_), true) => None,
         };
+        // Nothing tells the sender of a QoS 0 message that it may not, nor anyone over MQTT 3.1.1; so the first one ends it.
+        let is_mute = wire.version == Version::V311;
         if permitted.is_none() {
-            // Nothing tells the sender of a QoS 0 message that it may not; so the first one ends it.
-            self.count_refusal(id.is_none())?;
+            self.count_refusal(id.is_none() || is_mute)?;
         }
         let ticket = self.inbox.take(id).map_err(|no| match no {
             NoPlace::Full => Refusal::new(
@@ -217,9 +319,9 @@ impl Online {
             ),
         })?;
         match (permitted, refused) {
-            (Some(topic), None) => wire.effect(Effect::Store {
+            (Some(target), None) => wire.effect(Effect::Store {
                 ticket,
-                topic,
+                target,
                 payload: publish.payload.to_vec(),
             }),
             (_, reason) => {
@@ -230,18 +332,25 @@ impl Online {
         Ok(())
     }
 
-    /// The topic, if it may publish there.
-    fn permit(&mut self, topic: &str) -> Result<Option<Arc<Topic>>, Refusal> {
-        if let Some((text, parsed)) = &self.allowed
+    /// Where the topic leads, if it may publish there.
+    fn permit(&mut self, topic: &str) -> Result<Option<Target>, Refusal> {
+        if let Some((text, target)) = &self.allowed
             && text == topic
         {
-            return Ok(Some(Arc::clone(parsed)));
+            return Ok(Some(target.clone()));
         }
         match acl::decide(&self.principal, Action::Publish(topic)) {
-            Decision::Allow { topic: parsed, .. } => {
-                let parsed = Arc::new(parsed);
-                self.allowed = Some((topic.to_owned(), Arc::clone(&parsed)));
-                Ok(Some(parsed))
+            Decision::Allow { place, .. } => {
+                let target = match place {
+                    Place::Own(topic) => Target::Own(Arc::new(topic)),
+                    Place::Bench => Target::Bench(Arc::from(topic)),
+                    Place::Records(_) => {
+                        debug_assert!(false, "records are read");
+                        return Ok(None);
+                    }
+                };
+                self.allowed = Some((topic.to_owned(), target.clone()));
+                Ok(Some(target))
             }
             Decision::Refuse { reason, .. } if reason == ReasonCode::NOT_AUTHORIZED => Ok(None),
             Decision::Refuse { reason, why } => Err(Refusal::new(reason, why)),
@@ -262,8 +371,8 @@ impl Online {
         ticket: Ticket,
         outcome: Outcome,
         now: Instant,
-        output: &mut Vec<u8>,
-    ) {
+        wire: &mut Wire,
+    ) -> Result<(), Refusal> {
         let reason = match outcome {
             Outcome::Stored => ReasonCode::SUCCESS,
             Outcome::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
@@ -271,7 +380,12 @@ impl Online {
             Outcome::Failed => ReasonCode::UNSPECIFIED_ERROR,
         };
         self.heard = self.heard.max(now);
-        self.inbox.answer(ticket, reason, output);
+        if reason.is_error() && wire.version == Version::V311 {
+            // Its PUBACK would mean success.
+            return Err(Refusal::new(reason, "its publish was not taken"));
+        }
+        self.inbox.answer(ticket, reason, &mut wire.output);
+        Ok(())
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>, wire: &mut Wire) -> Result<(), Refusal> {
@@ -314,8 +428,63 @@ impl Online {
             Decision::Allow { .. } if subscription.qos.value() == 0 => {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
             }
-            Decision::Allow { topic, .. } => {
+            Decision::Allow {
+                place: Place::Own(topic),
+                ..
+            } => {
                 *granted = Some(topic);
+                ReasonCode::GRANTED_QOS_1
+            }
+            Decision::Allow { .. } => ReasonCode::NOT_AUTHORIZED,
+            Decision::Refuse { reason, .. } => reason,
+        }
+    }
+
+    fn subscribe_reader(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        wire: &mut Wire,
+    ) -> Result<(), Refusal> {
+        if subscribe.subscription_id.is_some() {
+            let reason = ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
+            return Err(Refusal::new(reason, "a subscription identifier"));
+        }
+        let mut feed = self.feed.take().unwrap_or_default();
+        let begin = begin_of(subscribe, feed.next().is_some());
+        let codes: Vec<_> = subscribe
+            .subscriptions
+            .iter()
+            .enumerate()
+            .map(|(at, subscription)| match begin {
+                Err(reason) => reason,
+                Ok(_) if at >= FILTERS_MAX || feed.is_full() => ReasonCode::QUOTA_EXCEEDED,
+                Ok(_) => self.grant_reader(&subscription, &mut feed),
+            })
+            .collect();
+        let is_granted = codes.iter().any(|code| !code.is_error());
+        if let (Ok(from), true) = (begin, is_granted) {
+            wire.effect(Effect::Follow {
+                from: feed.next().map_or(from, Start::Offset),
+                reads: feed.reads(self.principal.is_bench()),
+            });
+        }
+        self.feed = Some(feed);
+        if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
+            self.count_refusal(false)?;
+        }
+        suback(subscribe.id, &codes, wire);
+        Ok(())
+    }
+
+    fn grant_reader(&self, subscription: &Subscription<'_>, feed: &mut Feed) -> ReasonCode {
+        let filter = subscription.filter;
+        match acl::decide(&self.principal, Action::Subscribe(filter)) {
+            Decision::Allow { .. } if subscription.qos.value() == 0 => {
+                feed.subscribe(filter, false);
+                ReasonCode::GRANTED_QOS_0
+            }
+            Decision::Allow { .. } => {
+                feed.subscribe(filter, true);
                 ReasonCode::GRANTED_QOS_1
             }
             Decision::Refuse { reason, .. } => reason,
@@ -353,7 +522,13 @@ impl Online {
         let mut codes = Vec::new();
         for (at, filter) in unsubscribe.filters.iter().enumerate() {
             let is_on = matches!(&self.commands, Commands::On { topic } if topic == filter);
-            codes.push(if is_on {
+            let is_read = self
+                .feed
+                .as_mut()
+                .is_some_and(|feed| feed.unsubscribe(filter));
+            codes.push(if is_read {
+                ReasonCode::SUCCESS
+            } else if is_on {
                 self.commands = Commands::Off;
                 self.outbox.close();
                 wire.effect(Effect::Unsubscribe);
@@ -365,13 +540,13 @@ impl Online {
             });
         }
         let unsuback = SubAck::to_unsubscribe(unsubscribe.id, List::from(codes.as_slice()));
-        let written = unsuback.encode(Version::V5, &mut wire.output);
+        let written = unsuback.encode(wire.version, &mut wire.output);
         debug_assert!(written.is_ok(), "shorter than what it answers");
     }
 
     pub(super) fn deliver(&mut self, command: Vec<u8>, wire: &mut Wire) -> Result<(), Refusal> {
         if let Commands::On { .. } = self.commands {
-            self.outbox.push(command, self.window).map_err(|_| {
+            self.outbox.push(command, self.limits.window).map_err(|_| {
                 Refusal::new(ReasonCode::QUOTA_EXCEEDED, "does not take its commands")
             })?;
             self.send(wire);
@@ -383,9 +558,12 @@ impl Online {
     pub(super) fn send(&mut self, wire: &mut Wire) {
         if let Commands::On { topic } = &self.commands {
             let output = &mut wire.output;
-            let skipped = self
-                .outbox
-                .write(topic, self.window, self.packet_bytes_max, output);
+            let Limits {
+                window,
+                packet_bytes_max,
+                ..
+            } = self.limits;
+            let skipped = self.outbox.write(topic, window, packet_bytes_max, output);
             if skipped > 0 {
                 wire.effect(Effect::Skip(skipped));
             }
@@ -394,6 +572,10 @@ impl Online {
 
     /// Re-authentication (MQTT 5.0 §4.12.1). What the old token permits goes on until the new one is proven.
     fn authenticate(&mut self, auth: &Auth<'_>, now: Now, wire: &mut Wire) -> Result<(), Refusal> {
+        if let Who::Reader { .. } = self.principal.who() {
+            let reason = ReasonCode::PROTOCOL_ERROR;
+            return Err(Refusal::new(reason, "AUTH without a method"));
+        }
         match std::mem::replace(&mut self.renewal, Renewal::None) {
             Renewal::None => {
                 check_step(auth, ReasonCode::RE_AUTHENTICATE)?;
@@ -436,7 +618,7 @@ impl Online {
             };
             Refusal::new(reason, "its new token is refused")
         })?;
-        if &grant.subject != self.principal.subject() {
+        if Some(&grant.subject) != self.principal.who().subject() {
             let reason = ReasonCode::NOT_AUTHORIZED;
             return Err(Refusal::new(reason, "its new token names somebody else"));
         }
@@ -470,6 +652,24 @@ impl Online {
 
 fn suback(id: PacketId, codes: &[ReasonCode], wire: &mut Wire) {
     let suback = SubAck::to_subscribe(id, List::from(codes));
-    let written = suback.encode(Version::V5, &mut wire.output);
+    let written = suback.encode(wire.version, &mut wire.output);
     debug_assert!(written.is_ok(), "shorter than what it answers");
+}
+
+/// Where a reader wants to begin. Once it reads, that is settled: a filter that comes later goes on from where it stands.
+fn begin_of(subscribe: &Subscribe<'_>, is_reading: bool) -> Result<Start, ReasonCode> {
+    let mut properties = subscribe.user_properties.iter();
+    let Some((_, value)) = properties.find(|(name, _)| *name == FROM) else {
+        return Ok(Start::Now);
+    };
+    if is_reading {
+        return Err(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
+    }
+    if value == FROM_OLDEST {
+        return Ok(Start::Oldest);
+    }
+    value
+        .parse()
+        .map(Start::Offset)
+        .map_err(|_| ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)
 }

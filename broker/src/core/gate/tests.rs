@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod online;
 mod publish;
+mod readers;
 mod renewal;
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -18,6 +19,7 @@ use protocol::{
     possession::prove,
     scope::{Permission, Scope},
     time::UnixMillis,
+    token::Subject,
 };
 
 use super::*;
@@ -27,6 +29,10 @@ const TOKEN: &[u8] = b"a token";
 /// The token with its length, as authentication data.
 const TOKEN_DATA: &[u8] = b"\x00\x07a token";
 const NONCE: Nonce = [5; 8];
+const OFFER: Offer = Offer {
+    durability: "fsync",
+    readers: false,
+};
 const EXPIRES_S: u64 = 1_800_000_000;
 /// Ten minutes before the token ends.
 const UNIX: UnixMillis = UnixMillis((EXPIRES_S - 600) * 1000);
@@ -46,7 +52,11 @@ pub(crate) enum Said {
 
 /// What a packet of ours says.
 pub(crate) fn said_in(frame: &Frame<'_>) -> Said {
-    match decode_server(frame, Version::V5).unwrap() {
+    said_in_version(frame, Version::V5)
+}
+
+fn said_in_version(frame: &Frame<'_>, version: Version) -> Said {
+    match decode_server(frame, version).unwrap() {
         ServerPacket::ConnAck(connack) => Said::ConnAck(connack.reason.value()),
         ServerPacket::Auth(auth) => {
             Said::Auth(auth.reason.value(), auth.data.unwrap_or_default().to_vec())
@@ -89,6 +99,10 @@ pub(crate) fn token_data(token: &[u8]) -> Vec<u8> {
     [length.as_slice(), token].concat()
 }
 
+fn who(subject: &str) -> Who {
+    Who::Subject(Subject::parse(subject).unwrap())
+}
+
 fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
 }
@@ -112,7 +126,7 @@ impl Client {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let mono = Instant::now();
         Self {
-            session: Session::new("fsync", mono + STRANGER_WAIT),
+            session: Session::new(OFFER, mono + STRANGER_WAIT),
             now: Now { mono, unix: UNIX },
         }
     }
@@ -136,10 +150,13 @@ impl Client {
         assert_eq!(client.auth(0x18, &prove(&key(1), &NONCE, &[6; 8])), []);
         assert_eq!(
             client.session.poll_effect(),
-            Some(Effect::Admit(Subject::parse(subject).unwrap()))
+            Some(Effect::Admit {
+                who: who(subject),
+                resume: false
+            })
         );
         assert!(!client.session.is_online());
-        client.session.admitted(client.now);
+        client.session.admitted(None, client.now);
         assert!(client.session.is_online());
         let connack = std::mem::take(client.session.output());
         (client, connack)
@@ -169,7 +186,9 @@ impl Client {
 
     fn send(&mut self, packet: ClientPacket<'_>) -> Vec<Said> {
         let mut bytes = Vec::new();
-        packet.encode(Version::V5, &mut bytes).unwrap();
+        packet
+            .encode(self.session.wire.version, &mut bytes)
+            .unwrap();
         self.bytes(&bytes)
     }
 
@@ -198,7 +217,7 @@ impl Client {
         let mut said = Vec::new();
         while let Some(frame) = frame(rest, usize::MAX).unwrap() {
             rest = &rest[frame.total_bytes()..];
-            said.push(said_in(&frame));
+            said.push(said_in_version(&frame, self.session.wire.version));
         }
         said
     }

@@ -111,7 +111,7 @@ async fn a_renewal_counts_on_and_its_clone_is_found_out() {
     assert!(plane.check_token(&second.token, now).is_ok());
     let mut withdrawals = plane.withdrawals();
     assert_eq!(renew(&plane, 11, 99, 3).await.unwrap_err(), Refusal::Locked);
-    assert_eq!(withdrawals.try_recv().unwrap(), edge());
+    assert_eq!(withdrawals.try_recv().unwrap(), Withdrawn::Host(edge()));
     assert_eq!(
         plane.check_token(&third.token, now).unwrap_err(),
         Denied::Locked

@@ -1,5 +1,7 @@
 //! Connections over a pipe, with a real plane, journal, store and router behind them.
 
+mod readers;
+
 use protocol::{
     command::{self, Command, Content, Launch, Limits, Order},
     event::{Event, Kind},
@@ -22,9 +24,12 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::{
-    core::gate::{
-        METHOD, STRANGER_WAIT,
-        tests::{Said, said_in, token_data},
+    core::{
+        gate::{
+            METHOD, STRANGER_WAIT,
+            tests::{Said, said_in, token_data},
+        },
+        reader::Admitted,
     },
     drive::{Parts, Peer},
     shell::{
@@ -66,6 +71,14 @@ impl World {
         let parts = Parts {
             store: Store::open(&place.path().join("state.db")).unwrap(),
             journal: Journal::open(&place.path().join("journal"), Durability::Fsync).unwrap(),
+            bench: Some(
+                Journal::open_bench(&place.path().join("journal-bench"), Durability::Fsync)
+                    .unwrap(),
+            ),
+            admitted: Admitted {
+                readers: true,
+                bench: true,
+            },
             router: Router::spawn(router::default_config()).await.unwrap(),
             issuer: secret(1),
             recovery_window: Duration::from_secs(3600),
@@ -78,7 +91,10 @@ impl World {
             plane,
             registry: Registry::default(),
             metrics: Arc::new(Metrics::new()),
-            durability: "fsync",
+            offer: Offer {
+                durability: "fsync",
+                readers: true,
+            },
         };
         tokio::spawn(close_withdrawn(gate.registry.clone(), gate.plane.clone()));
         let host_token = enroll(&gate.plane).await;

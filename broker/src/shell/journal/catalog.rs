@@ -92,6 +92,20 @@ impl Catalog {
         );
     }
 
+    /// The bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().values().map(|segment| segment.end_bytes).sum()
+    }
+
+    /// Forgets the oldest segment, and gives its first offset; never the last one, which is written.
+    pub(super) fn drop_oldest(&self) -> Option<u64> {
+        let mut segments = self.lock();
+        if segments.len() < 2 {
+            return None;
+        }
+        segments.pop_first().map(|(first, _)| first)
+    }
+
     /// Everything before `next` is committed, and the segment `first` ends at `end_bytes`.
     pub(super) fn publish(&self, first: u64, end_bytes: u64, next: u64) {
         let mut segments = self.lock();

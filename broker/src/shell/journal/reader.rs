@@ -3,7 +3,6 @@
 use super::catalog::{Catalog, Mark};
 use super::segment::{Scan, Step};
 use crate::core::journal::{Record, RecordKind};
-use anyhow::Context as _;
 use std::sync::Arc;
 
 /// The most bytes one call looks through. A filter that matches nothing gives its thread back this often.
@@ -92,7 +91,8 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Reader {
     catalog: Arc<Catalog>,
-    filter: Filter,
+    /// A record is wanted if any of these admits it.
+    filters: Vec<Filter>,
     /// The next offset owed to the caller: given, skipped by the filter, or reported as a gap.
     next: u64,
     open: Option<Open>,
@@ -112,10 +112,10 @@ struct Open {
 }
 
 impl Reader {
-    pub(super) const fn new(catalog: Arc<Catalog>, from: u64, filter: Filter) -> Self {
+    pub(super) const fn new(catalog: Arc<Catalog>, from: u64, filters: Vec<Filter>) -> Self {
         Self {
             catalog,
-            filter,
+            filters,
             next: from,
             open: None,
         }
@@ -147,7 +147,9 @@ impl Reader {
             let (step_from, owed) = (open.scan.position(), self.next);
             match open.scan.step(open.at)? {
                 Step::Record(record) => {
-                    if record.offset >= owed && self.filter.admits(&record) {
+                    if record.offset >= owed
+                        && self.filters.iter().any(|filter| filter.admits(&record))
+                    {
                         records += 1;
                         bytes += record.payload.len();
                         items.push(Item::Record(record.into()));
@@ -201,8 +203,12 @@ impl Reader {
             open.end_offset = place.end_offset;
             return Ok(Some(open));
         }
-        let scan = Scan::open(self.catalog.dir(), place.first, place.end_bytes)
-            .context("open journal reader")?;
+        let scan = match Scan::open(self.catalog.dir(), place.first, place.end_bytes) {
+            Ok(scan) => scan,
+            // Removed meanwhile: what was in it is no longer kept.
+            Err(_) if self.catalog.oldest() > self.next => return Ok(None),
+            Err(error) => return Err(error.context("open journal reader")),
+        };
         let Some(mut scan) = scan else {
             tracing::warn!(
                 segment = place.first,

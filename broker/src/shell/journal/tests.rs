@@ -10,6 +10,7 @@ use tempfile::TempDir;
 const SMALL: Sizes = Sizes {
     segment_bytes: 4_000,
     mark_bytes: 1_000,
+    kept_bytes: None,
 };
 /// The bytes of the records that [`entry`] makes.
 const ENTRY_BYTES: u64 = 8 + 20 + 6 + 7 + 10;
@@ -452,6 +453,7 @@ async fn damage_while_open_costs_no_more_than_the_distance_of_two_marks() {
     let sizes = Sizes {
         segment_bytes: 1_000_000,
         mark_bytes: 500,
+        kept_bytes: None,
     };
     let journal = Journal::open_sized(dir.path(), Durability::Os, sizes).unwrap();
     fill(&journal, 0..100).await;

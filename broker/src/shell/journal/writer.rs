@@ -94,6 +94,7 @@ impl Writer {
     fn commit(&mut self, jobs: &mut [Job], bytes: usize) -> anyhow::Result<Vec<u64>> {
         if self.active.end_bytes >= self.sizes.segment_bytes {
             self.active = recover::start(&self.catalog, self.active.next)?;
+            self.drop_oldest();
         }
         let mut next = self.active.next;
         let mut offsets = Vec::with_capacity(jobs.len());
@@ -130,6 +131,24 @@ impl Writer {
             },
         );
         Ok(offsets)
+    }
+
+    /// Gives back what is past the size that is kept. A file that cannot be removed is found again at the next start.
+    fn drop_oldest(&self) {
+        let Some(kept) = self.sizes.kept_bytes else {
+            return;
+        };
+        while self.catalog.bytes() > kept
+            && let Some(first) = self.catalog.drop_oldest()
+        {
+            let path = super::segment::path(self.catalog.dir(), first);
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::debug!(first, "a journal segment was dropped"),
+                Err(error) => {
+                    tracing::warn!(first, %error, "a journal segment could not be dropped");
+                }
+            }
+        }
     }
 
     fn sync(&self) -> anyhow::Result<()> {

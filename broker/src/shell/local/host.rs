@@ -257,7 +257,7 @@ fn read_dispatcher(text: &str) -> Result<Public<Dispatcher>, No> {
         .map_err(|_| No::bad("a dispatcher's key starts with ohd1_ and is copied whole"))
 }
 
-fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, No> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, No> {
     serde_json::from_slice(body)
         .map_err(|error| No::bad(format!("the request is not what it should be: {error}")))
 }

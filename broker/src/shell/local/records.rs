@@ -157,6 +157,8 @@ fn put(piece: &mut Vec<u8>, item: &Item) {
                 RecordKind::Event => Kind::Batch,
                 RecordKind::Report => Kind::Report,
                 RecordKind::Command => Kind::Command,
+                // In a partition of its own.
+                RecordKind::Bench => return,
             };
             record::put(
                 piece,

@@ -276,7 +276,7 @@ fn a_token_that_ends_before_admission_gets_0x87() {
     let mut client = challenged("edge-1");
     client.auth(0x18, &prove(&key(1), &NONCE, &[6; 8]));
     client.now.unix = UnixMillis((EXPIRES_S + 60) * 1000);
-    client.session.admitted(client.now);
+    client.session.admitted(None, client.now);
     assert_eq!(client.said(), [Said::ConnAck(0x87)]);
 }
 

@@ -1,16 +1,24 @@
 //! What a client publishes.
 
 use super::*;
+use protocol::topic::Topic;
+
+fn own(topic: &str) -> Target {
+    Target::Own(Topic::parse(topic).unwrap().into())
+}
 
 #[test]
 fn a_publish_is_acknowledged_when_it_is_stored_and_not_before() {
     let mut client = Client::online("edge-1/build-7");
     assert_eq!(client.publish(qos1("v1/edge-1/build-7/events", 7)), []);
     let effect = client.session.poll_effect();
-    let Some(Effect::Store { topic, payload, .. }) = &effect else {
+    let Some(Effect::Store {
+        target, payload, ..
+    }) = &effect
+    else {
         panic!("{effect:?}");
     };
-    assert_eq!(topic.to_string(), "v1/edge-1/build-7/events");
+    assert_eq!(*target, own("v1/edge-1/build-7/events"));
     assert_eq!(payload, b"payload");
     assert_eq!(
         client.stored(effect.as_ref(), Outcome::Stored),
@@ -162,13 +170,14 @@ fn the_properties_of_a_publish_go_nowhere() {
     publish.properties.response_topic = Some("v1/edge-2/commands");
     publish.properties.expiry_secs = Some(0);
     client.publish(publish);
-    let Some(Effect::Store { topic, payload, .. }) = client.session.poll_effect() else {
+    let Some(Effect::Store {
+        target, payload, ..
+    }) = client.session.poll_effect()
+    else {
         panic!("not stored");
     };
-    assert_eq!(
-        (topic.to_string().as_str(), payload.as_slice()),
-        ("v1/edge-1/reports", &b"payload"[..])
-    );
+    assert_eq!(target, own("v1/edge-1/reports"));
+    assert_eq!(payload, b"payload");
 }
 
 #[test]

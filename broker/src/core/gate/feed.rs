@@ -1,0 +1,443 @@
+//! What a reader subscribed to: a cursor on the journal, not a queue.
+//!
+//! Nothing waits here but what is sent and not acknowledged, at most a window of it. What a slow reader has not taken stays in the
+//! journal. The cursor to come back to is the first offset that is not acknowledged; of the acknowledgements behind it nothing is
+//! kept, so after a break some messages come twice, and none is left out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use protocol::{
+    mqtt::{Delivery, List, PacketId, Publish, Version},
+    scope::covers,
+    topic::ReadFilter,
+};
+
+use super::outbox::OUTPUT_BYTES_MAX;
+
+/// Filters of one reader. A reader of everything needs two.
+pub const READ_FILTERS_MAX: usize = 64;
+/// Records that may be handed over at once where nothing is acknowledged (QoS 0).
+const UNCONFIRMED_MAX: usize = 128;
+
+/// One message for a reader: a record of the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Its offset in the journal.
+    pub offset: u64,
+    /// The topic that it was published to.
+    pub topic: &'a str,
+    /// The bytes as they were published.
+    pub payload: &'a [u8],
+}
+
+/// What is kept of a reader's session while it is away: which filters, and from which offset on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Its filters, each with whether it is served at QoS 1.
+    pub filters: BTreeMap<String, bool>,
+    /// The first offset that was not acknowledged; none before the first subscription.
+    pub next: Option<u64>,
+    /// Everything below this was sent before, if not acknowledged.
+    pub sent: u64,
+}
+
+/// What is read for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Records that any of these filters admits.
+    Records(Vec<ReadFilter>),
+    /// The partition of load tests, whole: which topics are wanted is looked at here.
+    Bench,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    filters: BTreeMap<String, bool>,
+    /// The next offset that the shell will hand over; none while nothing is subscribed.
+    next: Option<u64>,
+    /// Sent at QoS 1, in the order of their offsets; the first is not acknowledged.
+    unacknowledged: VecDeque<Sent>,
+    /// Below this everything was sent before: it goes out marked as a repeat.
+    repeated: u64,
+    /// One past the greatest offset that was sent.
+    sent: u64,
+    /// Records that cannot be read any more, until the next message tells of them.
+    gap: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    id: PacketId,
+    offset: u64,
+    is_acknowledged: bool,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is in the output.
+    Sent,
+    /// No filter wants it.
+    Unwanted,
+    /// It is larger than the client takes (MQTT 5.0 §3.1.2.11.4).
+    TooLarge,
+}
+
+/// What the client takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) version: Version,
+    /// Messages at QoS 1 that may be unacknowledged.
+    pub(super) window: usize,
+    /// The largest packet, in bytes.
+    pub(super) packet_bytes_max: usize,
+}
+
+impl Feed {
+    /// Goes on where a session was left.
+    pub(super) fn resume(kept: Kept) -> Self {
+        Self {
+            filters: kept.filters,
+            next: kept.next,
+            repeated: kept.sent,
+            sent: kept.sent,
+            ..Self::default()
+        }
+    }
+
+    /// What to keep of it.
+    pub(super) fn keep(&self) -> Kept {
+        let first = self.unacknowledged.front().map(|sent| sent.offset);
+        Kept {
+            filters: self.filters.clone(),
+            next: first.or(self.next),
+            sent: self.sent.max(self.repeated),
+        }
+    }
+
+    /// The filters.
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.keys().map(String::as_str)
+    }
+
+    /// What is to be read for it.
+    pub(super) fn reads(&self, is_bench: bool) -> Reads {
+        if is_bench {
+            return Reads::Bench;
+        }
+        Reads::Records(self.filters().filter_map(ReadFilter::parse).collect())
+    }
+
+    /// Where the shell is to read; none while nothing is subscribed.
+    pub(super) const fn next(&self) -> Option<u64> {
+        self.next
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.filters.len() >= READ_FILTERS_MAX
+    }
+
+    pub(super) fn subscribe(&mut self, filter: &str, is_confirmed: bool) {
+        self.filters.insert(filter.to_owned(), is_confirmed);
+    }
+
+    /// Whether there was such a subscription.
+    pub(super) fn unsubscribe(&mut self, filter: &str) -> bool {
+        let was_there = self.filters.remove(filter).is_some();
+        if self.filters.is_empty() {
+            self.next = None;
+            self.gap = None;
+        }
+        was_there
+    }
+
+    /// The shell's cursor stands at `offset`.
+    pub(super) fn start(&mut self, offset: u64) {
+        self.next = Some(offset);
+    }
+
+    /// How many messages may be handed over now.
+    pub(super) fn room(&self, limits: Limits, output_bytes: usize) -> usize {
+        if self.next.is_none() || output_bytes >= OUTPUT_BYTES_MAX {
+            return 0;
+        }
+        if self.filters.values().any(|is_confirmed| *is_confirmed) {
+            limits.window.saturating_sub(self.unacknowledged.len())
+        } else {
+            UNCONFIRMED_MAX
+        }
+    }
+
+    /// Writes a message out, at the best quality of service that one of its filters has, once.
+    pub(super) fn write(
+        &mut self,
+        message: Message<'_>,
+        limits: Limits,
+        output: &mut Vec<u8>,
+    ) -> Written {
+        let Message {
+            offset,
+            topic,
+            payload,
+        } = message;
+        self.advance(offset.saturating_add(1));
+        let wanted = self.filters.iter();
+        let Some(is_confirmed) = wanted
+            .filter(|(filter, _)| covers(filter, topic))
+            .map(|(_, is_confirmed)| *is_confirmed)
+            .max()
+        else {
+            return Written::Unwanted;
+        };
+        let delivery = if is_confirmed {
+            Delivery::AtLeastOnce {
+                id: self.free_id(offset),
+                dup: offset < self.repeated,
+            }
+        } else {
+            Delivery::AtMostOnce
+        };
+        let (offset_text, gap_text) = (offset.to_string(), self.gap_text());
+        let gap = gap_text.as_deref().map(|gap| ("gap", gap));
+        let properties: Vec<_> = [("offset", offset_text.as_str())]
+            .into_iter()
+            .chain(gap)
+            .collect();
+        let mut publish = Publish::new(topic, delivery, payload);
+        publish.properties.user_properties = List::from(properties.as_slice());
+        let before = output.len();
+        let written = publish.encode(limits.version, output);
+        if written.is_err() || output.len() - before > limits.packet_bytes_max {
+            output.truncate(before);
+            return Written::TooLarge;
+        }
+        self.gap = None;
+        self.sent = self.sent.max(offset.saturating_add(1));
+        if let Some(id) = delivery.packet_id() {
+            self.unacknowledged.push_back(Sent {
+                id,
+                offset,
+                is_acknowledged: false,
+            });
+        }
+        Written::Sent
+    }
+
+    /// The shell has looked at everything below `offset`.
+    pub(super) fn advance(&mut self, offset: u64) {
+        if let Some(next) = &mut self.next {
+            *next = (*next).max(offset);
+        }
+    }
+
+    /// The records from `from` up to and not including `to` cannot be read: the next message says so.
+    pub(super) fn miss(&mut self, from: u64, to: u64) {
+        let from = self.gap.map_or(from, |(before, _)| before.min(from));
+        self.gap = Some((from, to));
+        self.advance(to);
+    }
+
+    /// Notes an acknowledgement, in whatever order. One for nothing we sent is no news.
+    pub(super) fn acknowledge(&mut self, id: PacketId) {
+        if let Some(sent) = self.unacknowledged.iter_mut().find(|sent| sent.id == id) {
+            sent.is_acknowledged = true;
+        }
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|sent| sent.is_acknowledged)
+        {
+            self.unacknowledged.pop_front();
+        }
+    }
+
+    /// The same offset has the same identifier after a break, as the standard wants of what is sent again (MQTT 5.0 §4.4); but for
+    /// one that is in use.
+    fn free_id(&self, offset: u64) -> PacketId {
+        let number = u16::try_from(offset % u64::from(u16::MAX)).unwrap_or_default();
+        let mut id = PacketId::new(number.saturating_add(1)).unwrap_or(PacketId::MIN);
+        while self.unacknowledged.iter().any(|sent| sent.id == id) {
+            id = PacketId::new(id.get().wrapping_add(1)).unwrap_or(PacketId::MIN);
+        }
+        id
+    }
+
+    fn gap_text(&self) -> Option<String> {
+        // As far as its last offset, so that people and programs read it alike.
+        self.gap
+            .map(|(from, to)| format!("{from}-{}", to.saturating_sub(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::mqtt::{ServerPacket, decode_server, frame};
+
+    const LIMITS: Limits = Limits {
+        version: Version::V5,
+        window: 3,
+        packet_bytes_max: usize::MAX,
+    };
+
+    fn feed(filters: &[(&str, bool)]) -> Feed {
+        let mut feed = Feed::default();
+        for (filter, is_confirmed) in filters {
+            feed.subscribe(filter, *is_confirmed);
+        }
+        feed.start(0);
+        feed
+    }
+
+    fn message(offset: u64) -> Message<'static> {
+        Message {
+            offset,
+            topic: "v1/a/x/events",
+            payload: b"batch",
+        }
+    }
+
+    /// Offset, packet id, whether it is a repeat, and the gap it tells of.
+    type Read = (String, Option<u16>, bool, Option<String>);
+
+    fn read(mut output: &[u8]) -> Vec<Read> {
+        let mut all = Vec::new();
+        while let Some(frame) = frame(output, usize::MAX).unwrap() {
+            let ServerPacket::Publish(publish) = decode_server(&frame, Version::V5).unwrap() else {
+                panic!("not a publish");
+            };
+            let of = |name| {
+                let mut properties = publish.properties.user_properties.iter();
+                properties.find(|(key, _)| *key == name)
+            };
+            let text = |pair: (&str, &str)| pair.1.to_owned();
+            let id = publish.delivery.packet_id().map(PacketId::get);
+            let offset = of("offset").map(text).unwrap();
+            all.push((offset, id, publish.delivery.dup(), of("gap").map(text)));
+            output = &output[frame.total_bytes()..];
+        }
+        all
+    }
+
+    fn write(feed: &mut Feed, offset: u64) -> Vec<Read> {
+        let mut output = Vec::new();
+        feed.write(message(offset), LIMITS, &mut output);
+        read(&output)
+    }
+
+    #[test]
+    fn no_more_than_the_window_is_unacknowledged_and_nothing_is_asked_for_beyond_it() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        for offset in 0..3 {
+            assert_eq!(feed.room(LIMITS, 0), 3 - usize::try_from(offset).unwrap());
+            write(&mut feed, offset);
+        }
+        assert_eq!(feed.room(LIMITS, 0), 0);
+        feed.acknowledge(PacketId::new(1).unwrap());
+        assert_eq!(feed.room(LIMITS, 0), 1);
+        assert_eq!(feed.room(LIMITS, OUTPUT_BYTES_MAX), 0, "it does not read");
+    }
+
+    /// Every order in which four messages can be acknowledged: the cursor is never past one that was not.
+    #[test]
+    fn the_cursor_to_come_back_to_is_the_first_offset_that_is_not_acknowledged() {
+        for order in 0..4_usize.pow(4) {
+            let order: Vec<_> = (0..4).map(|place| order / 4_usize.pow(place) % 4).collect();
+            if !(0..4).all(|one| order.contains(&one)) {
+                continue;
+            }
+            let mut feed = feed(&[("v1/+/+/events", true)]);
+            let ids: Vec<_> = (10..14)
+                .map(|offset| write(&mut feed, offset)[0].1.unwrap())
+                .collect();
+            let mut acknowledged = Vec::new();
+            for one in order {
+                feed.acknowledge(PacketId::new(ids[one]).unwrap());
+                acknowledged.push(one);
+                let first = (0..4).find(|one| !acknowledged.contains(one));
+                let expected = first.map_or(14, |first| 10 + first as u64);
+                assert_eq!(feed.keep().next, Some(expected), "{acknowledged:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_again_after_a_break_has_its_identifier_and_says_so() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        let first = [write(&mut feed, 7), write(&mut feed, 8)].concat();
+        let kept = feed.keep();
+        assert_eq!(kept.next, Some(7));
+        let mut feed = Feed::resume(kept);
+        let again = [
+            write(&mut feed, 7),
+            write(&mut feed, 8),
+            write(&mut feed, 9),
+        ]
+        .concat();
+        let ids = |reads: &[Read]| reads.iter().map(|read| read.1).collect::<Vec<_>>();
+        assert_eq!(ids(&first), ids(&again[..2]));
+        let repeats: Vec<_> = again.iter().map(|read| read.2).collect();
+        assert_eq!(repeats, [true, true, false]);
+    }
+
+    #[test]
+    fn an_identifier_in_use_is_passed_over() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        let one = write(&mut feed, 3)[0].1;
+        let other = write(&mut feed, 3 + u64::from(u16::MAX))[0].1;
+        assert_eq!((one, other), (Some(4), Some(5)));
+        assert_eq!(write(&mut feed, 65_534)[0].1, Some(65_535));
+        let mut feed = Feed::resume(feed.keep());
+        feed.start(65_534);
+        write(&mut feed, 65_534);
+        assert_eq!(write(&mut feed, 131_069)[0].1, Some(1), "round the end");
+    }
+
+    #[test]
+    fn a_message_that_two_filters_match_comes_once_at_the_better_quality() {
+        let both = [("v1/+/+/events", false), ("v1/a/+/events", true)];
+        let mut one = feed(&both);
+        assert_eq!(write(&mut one, 0), [("0".to_owned(), Some(1), false, None)]);
+        let mut unconfirmed = feed(&both[..1]);
+        assert_eq!(
+            write(&mut unconfirmed, 0),
+            [("0".to_owned(), None, false, None)]
+        );
+        let mut other = feed(&[("v1/b/+/events", true)]);
+        assert_eq!(write(&mut other, 0), []);
+        assert_eq!(other.keep().next, Some(1), "looked at all the same");
+    }
+
+    #[test]
+    fn a_gap_is_told_with_the_next_message_once() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        feed.miss(0, 5);
+        feed.miss(5, 9);
+        assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8"));
+        assert_eq!(write(&mut feed, 10)[0].3, None);
+    }
+
+    #[test]
+    fn what_is_larger_than_the_client_takes_is_passed_over() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        let small = Limits {
+            packet_bytes_max: 10,
+            ..LIMITS
+        };
+        let mut output = vec![1];
+        assert_eq!(
+            feed.write(message(0), small, &mut output),
+            Written::TooLarge
+        );
+        assert_eq!((output, feed.keep().next), (vec![1], Some(1)));
+    }
+
+    #[test]
+    fn the_last_filter_ends_the_reading() {
+        let mut feed = feed(&[("v1/+/+/events", true)]);
+        assert!(!feed.unsubscribe("v1/a/+/events"));
+        assert!(feed.unsubscribe("v1/+/+/events"));
+        assert_eq!((feed.next(), feed.room(LIMITS, 0)), (None, 0));
+    }
+}

@@ -1,0 +1,284 @@
+//! Readers and bench principals: who shows which token, and what it opens.
+//!
+//! A reader's token is a bearer secret, since ordinary MQTT clients cannot prove possession of a key. So the broker's owner has to
+//! turn readers on, each token ends, and none of them opens anything that a host or a sandbox may do.
+
+use std::collections::BTreeMap;
+
+use protocol::{
+    id::{HostId, ReaderName, SandboxId},
+    reader_token::ReaderToken,
+    scope::{Permission, Scope},
+    time::UnixMillis,
+    topic::{BENCH, ReadFilter},
+};
+use subtle::ConstantTimeEq as _;
+
+/// The longest life of a reader's token, in days: past a year nobody remembers who holds it.
+pub const READER_DAYS_MAX: u64 = 366;
+
+/// What a reader may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Read what the journal holds, and the broker's metrics.
+    Read {
+        /// Events of sandboxes.
+        events: bool,
+        /// Reports of hosts.
+        reports: bool,
+        /// The broker's metrics.
+        metrics: bool,
+        /// Of this host only.
+        host: Option<HostId>,
+        /// Events of this sandbox only.
+        sandbox: Option<SandboxId>,
+    },
+    /// Publish and subscribe below `bench/`, and nothing else: load tests.
+    Bench,
+}
+
+impl Rights {
+    /// The topic filters that they open.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Bench => Scope::new(vec![(
+                BENCH.to_owned(),
+                vec![Permission::Pub, Permission::Sub],
+            )]),
+            Self::Read {
+                events,
+                reports,
+                metrics: _,
+                host,
+                sandbox,
+            } => {
+                let events = events.then(|| ReadFilter::Events {
+                    host: host.clone(),
+                    sandbox: sandbox.clone(),
+                });
+                let reports = reports.then(|| ReadFilter::Reports { host: host.clone() });
+                let filters = events.into_iter().chain(reports);
+                Scope::new(
+                    filters
+                        .map(|filter| (filter.to_string(), vec![Permission::Sub]))
+                        .collect(),
+                )
+            }
+        }
+    }
+}
+
+/// What is known of a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// What the owner calls it.
+    pub name: ReaderName,
+    /// The SHA-256 of its token's secret.
+    pub secret_sha256: [u8; 32],
+    /// What it may.
+    pub rights: Rights,
+    /// When its token ends, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// All readers, by their token's kid.
+pub type Accounts = BTreeMap<[u8; 8], Account>;
+
+/// Who may be let in at all: what the owner turned on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// Readers.
+    pub readers: bool,
+    /// Bench principals.
+    pub bench: bool,
+}
+
+impl Admitted {
+    /// Whether anybody is let in with a reader token.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.readers || self.bench
+    }
+}
+
+/// A reader whose token was good. Made by [`check`] only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reader {
+    name: ReaderName,
+    rights: Rights,
+    expires_ms: u64,
+}
+
+impl Reader {
+    /// What the owner calls it.
+    #[must_use]
+    pub const fn name(&self) -> &ReaderName {
+        &self.name
+    }
+
+    /// What it may.
+    #[must_use]
+    pub const fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// When its token ends, in milliseconds since 1970.
+    #[must_use]
+    pub const fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
+}
+
+/// Why a reader's token opens nothing. The wire shows none of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadReader {
+    /// Not a token, or of nobody known: removed, or never added.
+    #[error("reader token: not of a reader known here")]
+    Unknown,
+    /// Its time is over.
+    #[error("reader token: expired")]
+    Expired,
+    /// The owner has not turned its kind on.
+    #[error("reader token: readers of its kind are turned off")]
+    Off,
+}
+
+/// Checks a token as it was shown. An unknown kid takes the same work as a known one.
+///
+/// # Errors
+/// [`BadReader`].
+pub fn check(
+    shown: &[u8],
+    accounts: &Accounts,
+    admitted: Admitted,
+    now: UnixMillis,
+) -> Result<Reader, BadReader> {
+    let text = std::str::from_utf8(shown).map_err(|_| BadReader::Unknown)?;
+    let token = ReaderToken::from_text(text).map_err(|_| BadReader::Unknown)?;
+    let account = accounts.get(&token.kid);
+    let expected = account.map_or(&[0; 32], |account| &account.secret_sha256);
+    let is_right = bool::from(token.hash().ct_eq(expected));
+    let account = account.filter(|_| is_right).ok_or(BadReader::Unknown)?;
+    if now.0 >= account.expires_ms {
+        return Err(BadReader::Expired);
+    }
+    let is_on = match account.rights {
+        Rights::Read { .. } => admitted.readers,
+        Rights::Bench => admitted.bench,
+    };
+    if !is_on {
+        return Err(BadReader::Off);
+    }
+    Ok(Reader {
+        name: account.name.clone(),
+        rights: account.rights.clone(),
+        expires_ms: account.expires_ms,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    const ALL: Admitted = Admitted {
+        readers: true,
+        bench: true,
+    };
+    const END_MS: u64 = 1_000_000_000_000;
+
+    pub(crate) fn everything() -> Rights {
+        Rights::Read {
+            events: true,
+            reports: true,
+            metrics: true,
+            host: None,
+            sandbox: None,
+        }
+    }
+
+    fn token(byte: u8) -> ReaderToken {
+        ReaderToken::new([byte; 8], Zeroizing::new([byte; 32]))
+    }
+
+    fn accounts(rights: &Rights) -> Accounts {
+        let account = Account {
+            name: ReaderName::new("grafana").unwrap(),
+            secret_sha256: token(1).hash(),
+            rights: rights.clone(),
+            expires_ms: END_MS,
+        };
+        Accounts::from([([1; 8], account)])
+    }
+
+    pub(crate) fn reader(rights: &Rights) -> Reader {
+        let shown = token(1).to_text();
+        check(shown.as_bytes(), &accounts(rights), ALL, UnixMillis(0)).unwrap()
+    }
+
+    #[test]
+    fn only_the_token_itself_in_its_time_is_let_in_and_only_what_is_turned_on() {
+        for rights in [everything(), Rights::Bench] {
+            let accounts = accounts(&rights);
+            let at = |text: &str, admitted, ms| {
+                check(text.as_bytes(), &accounts, admitted, UnixMillis(ms)).map(|_| ())
+            };
+            let (own, other) = (token(1).to_text(), token(2).to_text());
+            assert_eq!(at(&own, ALL, END_MS - 1), Ok(()));
+            assert_eq!(at(&own, ALL, END_MS), Err(BadReader::Expired));
+            assert_eq!(at(&other, ALL, 0), Err(BadReader::Unknown));
+            assert_eq!(at("", ALL, 0), Err(BadReader::Unknown));
+            assert_eq!(at(&own, Admitted::default(), 0), Err(BadReader::Off));
+            let forged = ReaderToken::new([1; 8], Zeroizing::new([2; 32])).to_text();
+            assert_eq!(at(&forged, ALL, 0), Err(BadReader::Unknown));
+            let half = Admitted {
+                readers: rights != Rights::Bench,
+                bench: rights == Rights::Bench,
+            };
+            assert_eq!(at(&own, half, 0), Ok(()));
+            let other_half = Admitted {
+                readers: half.bench,
+                bench: half.readers,
+            };
+            assert_eq!(at(&own, other_half, 0), Err(BadReader::Off));
+        }
+        let bytes = check(&[0xff; 67], &accounts(&everything()), ALL, UnixMillis(0));
+        assert_eq!(bytes, Err(BadReader::Unknown));
+    }
+
+    #[test]
+    fn rights_open_what_they_say_and_nothing_beside_it() {
+        let of_one = Rights::Read {
+            events: true,
+            reports: false,
+            metrics: true,
+            host: Some(HostId::new("edge-1").unwrap()),
+            sandbox: None,
+        };
+        for (rights, filter, permission, may) in [
+            (everything(), "v1/+/+/events", Permission::Sub, true),
+            (everything(), "v1/edge-1/reports", Permission::Sub, true),
+            (everything(), "v1/edge-1/commands", Permission::Sub, false),
+            (everything(), "v1/+/+/events", Permission::Pub, false),
+            (everything(), "bench/a", Permission::Sub, false),
+            (everything(), "#", Permission::Sub, false),
+            (of_one.clone(), "v1/edge-1/+/events", Permission::Sub, true),
+            (of_one.clone(), "v1/edge-1/a/events", Permission::Sub, true),
+            (of_one.clone(), "v1/+/+/events", Permission::Sub, false),
+            (
+                of_one.clone(),
+                "v1/edge-10/+/events",
+                Permission::Sub,
+                false,
+            ),
+            (of_one, "v1/edge-1/reports", Permission::Sub, false),
+            (Rights::Bench, "bench/a", Permission::Pub, true),
+            (Rights::Bench, "bench/#", Permission::Sub, true),
+            (Rights::Bench, "v1/+/+/events", Permission::Sub, false),
+        ] {
+            let rule = rights.scope().rule_for(filter, permission).is_some();
+            assert_eq!(rule, may, "{rights:?} {filter} {permission:?}");
+        }
+    }
+}
