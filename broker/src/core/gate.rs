@@ -13,10 +13,13 @@
 //! shared subscription gets past here. Wildcards, kept sessions and MQTT 3.1.1 are for readers, where the owner lets them in.
 
 mod connect;
+mod effect;
 mod feed;
+mod handshake;
 mod inbox;
 mod online;
 mod outbox;
+mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -27,32 +30,30 @@ use std::{
 };
 
 use protocol::{
-    id::HostId,
-    limits::{LEEWAY_S, PACKET_BYTES_BEFORE_AUTH_MAX, PACKET_BYTES_MAX},
+    limits::{PACKET_BYTES_BEFORE_AUTH_MAX, PACKET_BYTES_MAX},
     mqtt::{
         Auth, ClientPacket, ConnAck, DecodeError, Disconnect, Frame, Kind, ReasonCode, Version,
         decode_client,
     },
     possession::Nonce,
-    time::{Now, is_expired},
+    time::Now,
     token::Grant,
 };
 use zeroize::Zeroizing;
 
-use super::{
-    principal::{Principal, Who},
-    reader::Reader,
-};
-use connect::{Claim, Shown, Terms, Welcome};
+use super::principal::Principal;
+use connect::{Shown, Terms};
 use online::Online;
 
 pub use connect::{
     CLIENT_ID_BYTES_MAX, CLIENT_PACKET_BYTES_MIN, KEEP_ALIVE_S_MAX, METHOD, SESSION_EXPIRY_S_MAX,
 };
+pub use effect::{Effect, Ending, Outcome};
 pub use feed::{Kept, Message, READ_FILTERS_MAX, Reads};
 pub use inbox::{QUIET_MAX, Ticket};
-pub use online::{FILTERS_MAX, REFUSALS_MAX, RENEWAL_WAIT, Start, Target};
+pub use online::{FILTERS_MAX, REFUSALS_MAX, RENEWAL_WAIT, Target};
 pub use outbox::OUTPUT_BYTES_MAX;
+pub use reading::Start;
 
 /// How long a stranger has from its first byte, TLS and all, until it has proven who it is.
 pub const STRANGER_WAIT: Duration = Duration::from_secs(5);
@@ -77,69 +78,6 @@ pub struct Offer {
     pub durability: &'static str,
     /// Readers and bench principals may come, over MQTT 3.1.1 too.
     pub readers: bool,
-}
-
-/// Work for others.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Check this token; tell [`Session::checked`].
-    CheckToken(Vec<u8>),
-    /// Check this reader's token; tell [`Session::checked_reader`].
-    CheckReader(Zeroizing<Vec<u8>>),
-    /// It is who it says. Make its older connection go away, then tell [`Session::admitted`].
-    Admit {
-        /// Whose connection it is.
-        who: Who,
-        /// What was kept of an older session of it is wanted; else it is to be forgotten.
-        resume: bool,
-    },
-    /// Make a payload durable; tell [`Session::stored`].
-    Store {
-        /// Names it in the answer.
-        ticket: Ticket,
-        /// Where it belongs.
-        target: Target,
-        /// The payload.
-        payload: Vec<u8>,
-    },
-    /// Attach the host to its commands and read its open ones; tell [`Session::subscribed`].
-    Subscribe(HostId),
-    /// Detach it.
-    Unsubscribe,
-    /// Read the journal for it, in place of what was read before, and hand over what is found as long as there is [`Session::room`].
-    /// Where that begins, tell [`Session::following`].
-    Follow {
-        /// Where to begin.
-        from: Start,
-        /// What to read.
-        reads: Reads,
-    },
-    /// So many messages were larger than the client takes, and are not sent.
-    Skip(usize),
-    /// Write out what is in [`Session::output`] and close. The last effect.
-    Close(Ending),
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// What the client was told; `None` if nothing, or if it was the client that ended it.
-    pub reason: Option<ReasonCode>,
-    /// Why, in words of ours.
-    pub why: &'static str,
-}
-
-/// What became of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is durable.
-    Stored,
-    /// It is not what its topic carries, or contradicts what is stored: 0x99.
-    Invalid,
-    /// No room now: 0x97.
-    Busy,
-    /// It could not be made durable: 0x80.
-    Failed,
 }
 
 /// Why a packet ends the connection.
@@ -357,216 +295,12 @@ impl Session {
         }
     }
 
-    /// Takes the verdict on a token: what it grants, or what to answer. `nonce` comes from the system's generator.
-    pub fn checked(&mut self, verdict: Result<Grant, ReasonCode>, nonce: Nonce) {
-        if let Phase::Online(online) = &mut self.phase {
-            if let Err(refusal) = online.checked(verdict, nonce, &mut self.wire) {
-                self.refuse(refusal);
-            }
-            return;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Checking { until, terms } => {
-                let grant = match verdict {
-                    Ok(grant) if terms.claim == Claim::Subject(grant.subject.clone()) => Ok(grant),
-                    Ok(_) => Err((
-                        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
-                        "its client id is not its token's subject",
-                    )),
-                    Err(reason) => Err((reason, "its token is refused")),
-                };
-                match grant {
-                    Ok(grant) => {
-                        let reason = ReasonCode::CONTINUE_AUTHENTICATION;
-                        self.wire.auth(reason, Some(&nonce));
-                        self.phase = Phase::WaitProof {
-                            until,
-                            terms,
-                            grant: Box::new(grant),
-                            nonce,
-                        };
-                    }
-                    Err((reason, why)) => {
-                        self.phase = Phase::Checking { until, terms };
-                        self.refuse(Refusal::new(reason, why));
-                    }
-                }
-            }
-            other => self.phase = other,
-        }
-    }
-
-    fn prove(&mut self, auth: &Auth<'_>) -> Result<(), Refusal> {
-        check_step(auth, ReasonCode::CONTINUE_AUTHENTICATION)?;
-        let Phase::WaitProof {
-            until,
-            terms,
-            grant,
-            nonce,
-        } = &self.phase
-        else {
-            debug_assert!(false, "the phase was looked at before");
-            return Ok(());
-        };
-        let proof = auth.data.unwrap_or_default();
-        let Some(principal) = Principal::prove((**grant).clone(), nonce, proof) else {
-            return Err(UNPROVEN);
-        };
-        let (until, terms) = (*until, terms.clone());
-        self.admit(until, terms, principal, None);
-        Ok(())
-    }
-
-    /// Takes the verdict on a reader's token. `random` comes from the system's generator.
-    pub fn checked_reader(&mut self, verdict: Result<Reader, ReasonCode>, random: [u8; 8]) {
-        let Phase::Checking { until, terms } = &self.phase else {
-            debug_assert!(self.is_closed(), "no token was to be checked");
-            return;
-        };
-        let Claim::Reader { user, client_id } = &terms.claim else {
-            debug_assert!(false, "a reader's token is shown by readers");
-            return;
-        };
-        let reader = match verdict {
-            // Told apart in our log alone: whoever guesses is told one thing.
-            Ok(reader) if reader.name().as_str() == user => reader,
-            Ok(_) => {
-                let reason = ReasonCode::NOT_AUTHORIZED;
-                return self.refuse(Refusal::new(reason, "another reader's token"));
-            }
-            Err(reason) => return self.refuse(Refusal::new(reason, "its token is refused")),
-        };
-        let Some(id) = connect::reader_id(&reader, client_id, random) else {
-            let reason = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
-            return self.refuse(Refusal::new(reason, "its client id is not its own"));
-        };
-        let assigned = client_id.is_empty().then(|| id.clone());
-        let (until, terms) = (*until, terms.clone());
-        self.admit(until, terms, Principal::reader(&reader, id), assigned);
-    }
-
-    fn admit(
-        &mut self,
-        until: Instant,
-        terms: Box<Terms>,
-        principal: Principal,
-        assigned: Option<String>,
-    ) {
-        self.wire.effect(Effect::Admit {
-            who: principal.who().clone(),
-            resume: !terms.is_clean,
-        });
-        self.phase = Phase::Admitting {
-            until,
-            terms,
-            principal: Box::new(principal),
-            assigned,
-        };
-    }
-
-    /// The client's older connection is gone: it is told that it is welcome. `kept` is what was kept of an older session of it, if it
-    /// wants that.
-    pub fn admitted(&mut self, kept: Option<Kept>, now: Now) {
-        let Phase::Admitting {
-            terms,
-            principal,
-            assigned,
-            ..
-        } = &self.phase
-        else {
-            debug_assert!(self.is_closed(), "only who asked for admission is admitted");
-            return;
-        };
-        let Some(expires) = end_of(principal.expires_s(), now) else {
-            let reason = ReasonCode::NOT_AUTHORIZED;
-            return self.refuse(Refusal::new(reason, "its token ended meanwhile"));
-        };
-        let says = Welcome {
-            durability: self.offer.durability,
-            now: now.unix,
-            assigned: assigned.as_deref(),
-            is_resumed: kept.is_some(),
-        };
-        connect::welcome(terms, says, &mut self.wire.output);
-        let mut online = Online::new(terms, (**principal).clone(), expires, now.mono);
-        let resumed = kept.map_or(Ok(()), |kept| online.resume(kept, &mut self.wire));
-        self.phase = Phase::Online(Box::new(online));
-        if let Err(refusal) = resumed {
-            self.refuse(refusal);
-        }
-    }
-
     /// A payload is stored, or not. Acknowledgements go out in the order of their publishes.
     pub fn stored(&mut self, ticket: Ticket, outcome: Outcome, now: Instant) {
         if let Phase::Online(online) = &mut self.phase
             && let Err(refusal) = online.stored(ticket, outcome, now, &mut self.wire)
         {
             self.refuse(refusal);
-        }
-    }
-
-    /// The journal is read for it from this offset on.
-    pub fn following(&mut self, offset: u64) {
-        if let Some(feed) = self.feed() {
-            feed.start(offset);
-        }
-    }
-
-    /// How many records of the journal may be handed over now.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        match &self.phase {
-            Phase::Online(online) => online.room(&self.wire),
-            Phase::WaitConnect { .. }
-            | Phase::Checking { .. }
-            | Phase::WaitProof { .. }
-            | Phase::Admitting { .. }
-            | Phase::Closed => 0,
-        }
-    }
-
-    /// A record of the journal: sent, if it is wanted.
-    pub fn record(&mut self, message: Message<'_>) {
-        if let Phase::Online(online) = &mut self.phase {
-            online.record(message, &mut self.wire);
-        }
-    }
-
-    /// Records of the journal that cannot be read: from the first offset up to and not including the other.
-    pub fn missed(&mut self, from: u64, to: u64) {
-        if let Some(feed) = self.feed() {
-            feed.miss(from, to);
-        }
-    }
-
-    /// Everything below this offset was looked at.
-    pub fn looked_at(&mut self, offset: u64) {
-        if let Some(feed) = self.feed() {
-            feed.advance(offset);
-        }
-    }
-
-    /// What to keep of its session while it is away, and for how many seconds; none if it is not to be kept.
-    #[must_use]
-    pub fn keep(&self) -> Option<(Kept, u32)> {
-        match &self.phase {
-            Phase::Online(online) => online.keep(),
-            Phase::WaitConnect { .. }
-            | Phase::Checking { .. }
-            | Phase::WaitProof { .. }
-            | Phase::Admitting { .. } => None,
-            Phase::Closed => self.left.clone(),
-        }
-    }
-
-    fn feed(&mut self) -> Option<&mut feed::Feed> {
-        match &mut self.phase {
-            Phase::Online(online) => online.feed(),
-            Phase::WaitConnect { .. }
-            | Phase::Checking { .. }
-            | Phase::WaitProof { .. }
-            | Phase::Admitting { .. }
-            | Phase::Closed => None,
         }
     }
 
@@ -628,34 +362,6 @@ impl Session {
     }
 }
 
-const UNPROVEN: Refusal = Refusal::new(
-    ReasonCode::NOT_AUTHORIZED,
-    "did not prove that it holds its token's key",
-);
-
-/// Whether `auth` is this step of our method (MQTT 5.0 §4.12: the method never changes).
-fn check_step(auth: &Auth<'_>, step: ReasonCode) -> Result<(), Refusal> {
-    if auth.method != Some(METHOD) {
-        let reason = ReasonCode::BAD_AUTHENTICATION_METHOD;
-        return Err(Refusal::new(reason, "changes its authentication method"));
-    }
-    if auth.reason != step {
-        let reason = ReasonCode::PROTOCOL_ERROR;
-        return Err(Refusal::new(reason, "a step of authentication out of turn"));
-    }
-    Ok(())
-}
-
-/// When a token that ends at `expires_s` ends a connection, leeway included; `None` if that is past.
-fn end_of(expires_s: u64, now: Now) -> Option<Instant> {
-    if is_expired(expires_s, now.unix) {
-        return None;
-    }
-    let end_ms = expires_s.saturating_add(LEEWAY_S).saturating_mul(1000);
-    let left = Duration::from_millis(end_ms.saturating_sub(now.unix.0));
-    now.mono.checked_add(left.min(TOKEN_WAIT_MAX))
-}
-
 /// Names the phase and nothing of what passes.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -667,24 +373,5 @@ impl fmt::Debug for Session {
             Phase::Online(_) => "Session(Online)",
             Phase::Closed => "Session(Closed)",
         })
-    }
-}
-
-/// Shows neither tokens nor payloads.
-impl fmt::Debug for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CheckToken(_) => f.write_str("CheckToken"),
-            Self::CheckReader(_) => f.write_str("CheckReader"),
-            Self::Admit { who, resume } => write!(f, "Admit({who}, {resume})"),
-            Self::Store {
-                ticket, payload, ..
-            } => write!(f, "Store({ticket:?}, {} bytes)", payload.len()),
-            Self::Subscribe(host) => write!(f, "Subscribe({host})"),
-            Self::Unsubscribe => f.write_str("Unsubscribe"),
-            Self::Follow { from, .. } => write!(f, "Follow({from:?})"),
-            Self::Skip(count) => write!(f, "Skip({count})"),
-            Self::Close(ending) => write!(f, "Close({ending:?})"),
-        }
     }
 }

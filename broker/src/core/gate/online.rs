@@ -17,10 +17,10 @@ use protocol::{
 };
 
 use super::{
-    Effect, Outcome, Refusal, UNPROVEN, Wire, check_step,
-    connect::{SESSION_EXPIRY_S_MAX, Terms, token_of},
-    end_of,
-    feed::{Feed, Kept, Limits, Message, Written},
+    Effect, Outcome, Refusal, Wire,
+    connect::{Terms, token_of},
+    feed::{Feed, Limits},
+    handshake::{UNPROVEN, check_step, end_of},
     inbox::{Inbox, NoPlace, Ticket},
     outbox::Outbox,
 };
@@ -35,11 +35,6 @@ pub const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 pub const REFUSALS_MAX: u8 = 3;
 /// Filters of one SUBSCRIBE or UNSUBSCRIBE that are looked at; a host has one, a reader a few. The rest is refused unread.
 pub const FILTERS_MAX: usize = 8;
-/// The user property of a SUBSCRIBE that says where to begin: an offset, or [`FROM_OLDEST`].
-const FROM: &str = "from";
-/// The value of [`FROM`] that stands for everything that is kept.
-const FROM_OLDEST: &str = "oldest";
-
 /// Where a payload belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -49,20 +44,9 @@ pub enum Target {
     Bench(Arc<str>),
 }
 
-/// Where a reader begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With what comes next.
-    Now,
-    /// With everything that is kept.
-    Oldest,
-    /// At this offset.
-    Offset(u64),
-}
-
 /// See the module.
 pub(super) struct Online {
-    principal: Principal,
+    pub(super) principal: Principal,
     /// When its token ends.
     expires: Instant,
     renewal: Renewal,
@@ -78,9 +62,9 @@ pub(super) struct Online {
     outbox: Outbox,
     commands: Commands,
     /// What a reader subscribed to.
-    feed: Option<Box<Feed>>,
-    session_expiry_s: u32,
-    limits: Limits,
+    pub(super) feed: Option<Box<Feed>>,
+    pub(super) session_expiry_s: u32,
+    pub(super) limits: Limits,
 }
 
 /// A new token on a live link.
@@ -130,69 +114,6 @@ impl Online {
                 window: terms.window,
                 packet_bytes_max: terms.packet_bytes_max,
             },
-        }
-    }
-
-    /// Goes on with an older session, as far as its principal may still hear what it subscribed to.
-    pub(super) fn resume(&mut self, kept: Kept, wire: &mut Wire) -> Result<(), Refusal> {
-        let feed = Feed::resume(kept);
-        let may = |filter| {
-            matches!(
-                acl::decide(&self.principal, Action::Subscribe(filter)),
-                Decision::Allow { .. }
-            )
-        };
-        if !feed.filters().all(may) {
-            let reason = ReasonCode::NOT_AUTHORIZED;
-            return Err(Refusal::new(
-                reason,
-                "its session has subscriptions that it no longer may",
-            ));
-        }
-        if let Some(next) = feed.next() {
-            let reads = feed.reads(self.principal.is_bench());
-            wire.effect(Effect::Follow {
-                from: Start::Offset(next),
-                reads,
-            });
-        }
-        self.feed = Some(Box::new(feed));
-        Ok(())
-    }
-
-    /// The client says at its end how long its session is to be kept. What was never kept cannot be kept longer (MQTT 5.0
-    /// §3.14.2.2.2).
-    pub(super) fn expire_after(&mut self, seconds: u32) -> Result<(), Refusal> {
-        if self.session_expiry_s == 0 && seconds > 0 {
-            let reason = ReasonCode::PROTOCOL_ERROR;
-            return Err(Refusal::new(reason, "raises its session expiry"));
-        }
-        self.session_expiry_s = seconds.min(SESSION_EXPIRY_S_MAX);
-        Ok(())
-    }
-
-    pub(super) fn keep(&self) -> Option<(Kept, u32)> {
-        let is_reader = matches!(self.principal.who(), Who::Reader { .. });
-        (is_reader && self.session_expiry_s > 0).then(|| {
-            let kept = self.feed.as_ref().map(|feed| feed.keep());
-            (kept.unwrap_or_default(), self.session_expiry_s)
-        })
-    }
-
-    pub(super) fn feed(&mut self) -> Option<&mut Feed> {
-        self.feed.as_deref_mut()
-    }
-
-    pub(super) fn room(&self, wire: &Wire) -> usize {
-        let feed = self.feed.as_ref();
-        feed.map_or(0, |feed| feed.room(self.limits, wire.output.len()))
-    }
-
-    pub(super) fn record(&mut self, message: Message<'_>, wire: &mut Wire) {
-        let Some(feed) = &mut self.feed else { return };
-        match feed.write(message, self.limits, &mut wire.output) {
-            Written::Sent | Written::Unwanted => {}
-            Written::TooLarge => wire.effect(Effect::Skip(1)),
         }
     }
 
@@ -357,7 +278,7 @@ impl Online {
         }
     }
 
-    fn count_refusal(&mut self, is_last: bool) -> Result<(), Refusal> {
+    pub(super) fn count_refusal(&mut self, is_last: bool) -> Result<(), Refusal> {
         self.refusals = self.refusals.saturating_add(1);
         if is_last || self.refusals >= REFUSALS_MAX {
             let reason = ReasonCode::NOT_AUTHORIZED;
@@ -436,57 +357,6 @@ impl Online {
                 ReasonCode::GRANTED_QOS_1
             }
             Decision::Allow { .. } => ReasonCode::NOT_AUTHORIZED,
-            Decision::Refuse { reason, .. } => reason,
-        }
-    }
-
-    fn subscribe_reader(
-        &mut self,
-        subscribe: &Subscribe<'_>,
-        wire: &mut Wire,
-    ) -> Result<(), Refusal> {
-        if subscribe.subscription_id.is_some() {
-            let reason = ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
-            return Err(Refusal::new(reason, "a subscription identifier"));
-        }
-        let mut feed = self.feed.take().unwrap_or_default();
-        let begin = begin_of(subscribe, feed.next().is_some());
-        let codes: Vec<_> = subscribe
-            .subscriptions
-            .iter()
-            .enumerate()
-            .map(|(at, subscription)| match begin {
-                Err(reason) => reason,
-                Ok(_) if at >= FILTERS_MAX || feed.is_full() => ReasonCode::QUOTA_EXCEEDED,
-                Ok(_) => self.grant_reader(&subscription, &mut feed),
-            })
-            .collect();
-        let is_granted = codes.iter().any(|code| !code.is_error());
-        if let (Ok(from), true) = (begin, is_granted) {
-            wire.effect(Effect::Follow {
-                from: feed.next().map_or(from, Start::Offset),
-                reads: feed.reads(self.principal.is_bench()),
-            });
-        }
-        self.feed = Some(feed);
-        if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
-            self.count_refusal(false)?;
-        }
-        suback(subscribe.id, &codes, wire);
-        Ok(())
-    }
-
-    fn grant_reader(&self, subscription: &Subscription<'_>, feed: &mut Feed) -> ReasonCode {
-        let filter = subscription.filter;
-        match acl::decide(&self.principal, Action::Subscribe(filter)) {
-            Decision::Allow { .. } if subscription.qos.value() == 0 => {
-                feed.subscribe(filter, false);
-                ReasonCode::GRANTED_QOS_0
-            }
-            Decision::Allow { .. } => {
-                feed.subscribe(filter, true);
-                ReasonCode::GRANTED_QOS_1
-            }
             Decision::Refuse { reason, .. } => reason,
         }
     }
@@ -650,26 +520,8 @@ impl Online {
     }
 }
 
-fn suback(id: PacketId, codes: &[ReasonCode], wire: &mut Wire) {
+pub(super) fn suback(id: PacketId, codes: &[ReasonCode], wire: &mut Wire) {
     let suback = SubAck::to_subscribe(id, List::from(codes));
     let written = suback.encode(wire.version, &mut wire.output);
     debug_assert!(written.is_ok(), "shorter than what it answers");
-}
-
-/// Where a reader wants to begin. Once it reads, that is settled: a filter that comes later goes on from where it stands.
-fn begin_of(subscribe: &Subscribe<'_>, is_reading: bool) -> Result<Start, ReasonCode> {
-    let mut properties = subscribe.user_properties.iter();
-    let Some((_, value)) = properties.find(|(name, _)| *name == FROM) else {
-        return Ok(Start::Now);
-    };
-    if is_reading {
-        return Err(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
-    }
-    if value == FROM_OLDEST {
-        return Ok(Start::Oldest);
-    }
-    value
-        .parse()
-        .map(Start::Offset)
-        .map_err(|_| ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)
 }

@@ -10,6 +10,7 @@ mod renewal;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use protocol::{
+    id::HostId,
     limits::RECEIVE_MAXIMUM,
     mqtt::{
         Ack, AckKind, Connect, Delivery, List, MessageProperties, PacketId, Publish, Qos,
@@ -23,7 +24,10 @@ use protocol::{
 };
 
 use super::*;
-use crate::core::principal::tests::{grant, key};
+use crate::core::principal::{
+    Who,
+    tests::{grant, key},
+};
 
 const TOKEN: &[u8] = b"a token";
 /// The token with its length, as authentication data.

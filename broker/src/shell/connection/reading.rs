@@ -1,0 +1,165 @@
+//! A reader's connection: what is read for it, and where it is written down how far it got.
+
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    id::{HostId, SandboxId},
+    mqtt::ReasonCode,
+    topic::{ReadFilter, Topic},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Connection, feeder::Feeder};
+use crate::{
+    core::{
+        gate::{Message, Reads, Start},
+        journal::{RecordKind, split_bench_payload},
+        principal::Who,
+    },
+    shell::{
+        clock,
+        journal::{Batch, Filter, Item, OwnedRecord},
+    },
+};
+
+/// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
+pub(super) const KEEP_WAIT: Duration = Duration::from_secs(1);
+
+impl<S, G> Connection<S, G>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    G: Send,
+{
+    /// Reads the journal for a reader: its own partition of it.
+    pub(super) fn follow(&mut self, from: Start, reads: &Reads) {
+        let plane = &self.gate.plane;
+        let (journal, filters) = match reads {
+            Reads::Records(filters) => (
+                Some(plane.journal()),
+                filters.iter().map(Filter::from).collect(),
+            ),
+            Reads::Bench => (plane.bench(), vec![Filter::default()]),
+        };
+        let Some(journal) = journal else { return };
+        let (feeder, offset) = Feeder::new(journal, from, filters);
+        // The first time only: a filter more is no news.
+        if let (None, Reads::Records(_), Some(online)) = (&self.feeder, reads, &self.online)
+            && let Some(reader) = online.who.reader()
+        {
+            plane.note_reading(reader);
+        }
+        self.feeder = Some(feeder);
+        self.session.following(offset);
+    }
+
+    /// Hands over what was read.
+    fn hand_over(&mut self, batch: &Batch) {
+        for item in &batch.items {
+            let record = match item {
+                Item::Gap { from, to } => {
+                    self.session.missed(*from, *to);
+                    continue;
+                }
+                Item::Record(record) => record,
+            };
+            if let Some((topic, payload)) = topic_and_payload(record) {
+                self.session.record(Message {
+                    offset: record.offset,
+                    topic: &topic,
+                    payload,
+                });
+            }
+        }
+        self.session.looked_at(batch.next);
+    }
+
+    /// What a reader is to be given.
+    pub(super) fn look_at_journal(&mut self, context: &mut Context<'_>) -> bool {
+        let room = self.session.room();
+        let Some(feeder) = &mut self.feeder else {
+            return false;
+        };
+        let Poll::Ready(batch) = feeder.poll(context, room) else {
+            return false;
+        };
+        match batch {
+            Ok(batch) => {
+                self.hand_over(&batch);
+                self.keep_soon();
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the journal cannot be read for a reader");
+                self.feeder = None;
+                let reason = ReasonCode::UNSPECIFIED_ERROR;
+                self.session.end(reason, "the journal cannot be read");
+            }
+        }
+        true
+    }
+
+    /// A reader got on: its place is written down within [`KEEP_WAIT`].
+    fn keep_soon(&mut self) {
+        if self.keep_at.is_none() && self.session.keep().is_some() {
+            self.keep_at = Some(clock::mono() + KEEP_WAIT);
+        }
+    }
+
+    /// Its place is written down before its seat is free: whoever takes its session over finds it.
+    pub(super) async fn keep_last(&mut self) {
+        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who) else {
+            return;
+        };
+        let plane = &self.gate.plane;
+        match self.session.keep() {
+            Some((kept, seconds)) => plane.keep_session_now(name, id, kept, seconds).await,
+            None if self.is_resumed => plane.forget_session(name, id).await,
+            None => {}
+        }
+    }
+
+    pub(super) fn keep_if_due(&mut self, now: Instant) {
+        if self.keep_at.take_if(|at| now >= *at).is_none() {
+            return;
+        }
+        if let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who)
+            && let Some((kept, seconds)) = self.session.keep()
+        {
+            self.gate.plane.keep_session(name, id, kept, seconds);
+        }
+    }
+}
+
+impl From<&ReadFilter> for Filter {
+    fn from(filter: &ReadFilter) -> Self {
+        let (kind, host, sandbox) = match filter {
+            ReadFilter::Events { host, sandbox } => (RecordKind::Event, host, sandbox.as_ref()),
+            ReadFilter::Reports { host } => (RecordKind::Report, host, None),
+        };
+        Self {
+            host: host.as_ref().map(ToString::to_string),
+            sandbox: sandbox.map(ToString::to_string),
+            kind: Some(kind),
+        }
+    }
+}
+
+/// Where a record of the journal was published, and what. Commands are for their host alone.
+fn topic_and_payload(record: &OwnedRecord) -> Option<(String, &[u8])> {
+    let host = || HostId::new(&record.host).ok();
+    let topic = match record.kind {
+        RecordKind::Bench => {
+            let (topic, payload) = split_bench_payload(&record.payload)?;
+            return Some((topic.to_owned(), payload));
+        }
+        RecordKind::Event => {
+            Topic::Events(host()?, SandboxId::new(record.sandbox.as_deref()?).ok()?)
+        }
+        RecordKind::Report => Topic::Reports(host()?),
+        RecordKind::Command => return None,
+    };
+    Some((topic.to_string(), &record.payload))
+}
