@@ -51,6 +51,7 @@ install_packages() {
     command -v curl >/dev/null || missing+=(curl)
     [ -x /usr/bin/git ] || missing+=(git)
     [ -x /bin/busybox ] || missing+=(busybox-static)
+    command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \
@@ -65,7 +66,8 @@ install_tools() {
 # What the verifier that is none of our code needs, and a COSE library that is not ours either.
 install_python() {
     [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python" || return 1
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check -r protocol/verify/requirements.txt
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check \
+        -r protocol/verify/requirements.txt -r tests/e2e/requirements.txt
 }
 
 start_engine() {

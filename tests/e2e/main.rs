@@ -11,6 +11,7 @@ mod boundary;
 mod commands;
 mod offline;
 mod quickstart;
+mod readers;
 mod restart;
 mod stream;
 mod token;

@@ -27,6 +27,8 @@ pub struct World {
     pub port: u16,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
+    /// What `outhaul serve` is told besides where it is.
+    broker_flags: Vec<String>,
     broker: Option<Child>,
     operator: Option<Child>,
     egress: Option<Child>,
@@ -38,6 +40,14 @@ impl World {
     /// # Errors
     /// If it does not start.
     pub fn with_broker() -> anyhow::Result<Self> {
+        Self::with_broker_flags(&[])
+    }
+
+    /// The same, with these flags of `outhaul serve`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn with_broker_flags(flags: &[&str]) -> anyhow::Result<Self> {
         // Not below a world-unreadable directory: sandboxes run as another user.
         let dir = tempfile::Builder::new()
             .prefix("outhaul-e2e-")
@@ -51,6 +61,7 @@ impl World {
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
             engine_socket: None,
+            broker_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             broker: None,
             operator: None,
             egress: None,
@@ -104,6 +115,8 @@ impl World {
             "--public-address",
             &address,
         ];
+        let flags = self.broker_flags.iter().map(String::as_str);
+        let arguments: Vec<&str> = arguments.into_iter().chain(flags).collect();
         let mut child = self.spawn("outhaul", "broker", &arguments)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
