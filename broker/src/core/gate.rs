@@ -264,6 +264,10 @@ impl Session {
         {
             return self.close(None, "the first packet is not CONNECT");
         }
+        // Whatever it says: some of what a CONNECT is refused for has no code that a DISCONNECT may carry.
+        if self.is_online() && frame.kind() == Kind::Connect {
+            return self.refuse(SECOND_CONNECT);
+        }
         let stepped = match decode_client(frame, Version::V5) {
             Ok(packet) => self.step(&packet, now),
             Err(error) => Err(Refusal::new(error.reason(), "not a packet")),
@@ -470,6 +474,7 @@ impl Session {
     }
 }
 
+const SECOND_CONNECT: Refusal = Refusal::new(ReasonCode::PROTOCOL_ERROR, "a second CONNECT");
 const UNPROVEN: Refusal = Refusal::new(
     ReasonCode::NOT_AUTHORIZED,
     "did not prove that it holds its token's key",

@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use super::{
-    Effect, Outcome, Refusal, UNPROVEN, Wire, check_step,
+    Effect, Outcome, Refusal, SECOND_CONNECT, UNPROVEN, Wire, check_step,
     connect::{Terms, token_of},
     end_of,
     inbox::{Inbox, NoPlace, Ticket},
@@ -169,10 +169,7 @@ impl Online {
                 Ok(())
             }
             ClientPacket::Auth(auth) => self.authenticate(auth, now, wire),
-            ClientPacket::Connect(_) => {
-                let reason = ReasonCode::PROTOCOL_ERROR;
-                Err(Refusal::new(reason, "a second CONNECT"))
-            }
+            ClientPacket::Connect(_) => Err(SECOND_CONNECT),
             ClientPacket::Disconnect(_) => {
                 debug_assert!(false, "a DISCONNECT was taken before");
                 Ok(())
