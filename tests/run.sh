@@ -112,7 +112,7 @@ check 'tools' install_tools
 check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck protocol/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
+check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine
@@ -124,6 +124,7 @@ check 'tidy' cargo nextest run --package tests --test tidy --locked
 check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
     check 'fuzzing' protocol/fuzz/run.sh 5
+    check 'fuzzing of the gate' broker/fuzz/run.sh 20
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh target/shipped
