@@ -51,6 +51,7 @@ install_packages() {
     command -v curl >/dev/null || missing+=(curl)
     [ -x /usr/bin/git ] || missing+=(git)
     [ -x /bin/busybox ] || missing+=(busybox-static)
+    command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \
@@ -121,6 +122,7 @@ check 'protocol' cargo nextest run --package protocol --tests --locked
 check 'golden vectors, in Python' "$tools/python/bin/python3" protocol/verify/vectors.py
 check 'documentation tests' cargo test --doc --package protocol --locked
 check 'tidy' cargo nextest run --package tests --test tidy --locked
+check 'beside mosquitto' cargo nextest run --package tests --test differential --locked
 check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
     check 'fuzzing' protocol/fuzz/run.sh 5

@@ -132,7 +132,8 @@ impl Cases {
 
     /// What the fuzz targets start from, packet by packet.
     fn seeds(&mut self) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/packet");
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = here.join("../protocol/fuzz/corpus/packet");
         for entry in fs::read_dir(folder).unwrap() {
             let seed = fs::read(entry.unwrap().path()).unwrap();
             let (mode, mut rest) = seed.split_first().unwrap();
