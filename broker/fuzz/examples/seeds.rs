@@ -158,6 +158,20 @@ fn main() {
         &[&wait_s(11), &step(Ping, &[]), &wait_s(12)],
     );
     write(
+        "a-renewal-shorter-than-silence",
+        0,
+        &[
+            &step(Connect, &[1, 0, 2, 0, 9]),
+            &step(Verdict, &[0]),
+            &step(Proof, &[0]),
+            &step(Admitted, &[]),
+            &step(Renew, &[0]),
+            &step(Verdict, &[0]),
+            &step(Wait, &[0x08, 0]),
+            &step(Wait, &[0x04, 0]),
+        ],
+    );
+    write(
         "a-token-that-ends",
         0,
         &[
