@@ -52,6 +52,7 @@ install_packages() {
     [ -x /usr/bin/git ] || missing+=(git)
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+    command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \
@@ -114,7 +115,7 @@ check 'tools' install_tools
 check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck protocol/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
+check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine
@@ -123,9 +124,11 @@ check 'protocol' cargo nextest run --package protocol --tests --locked
 check 'golden vectors, in Python' "$tools/python/bin/python3" protocol/verify/vectors.py
 check 'documentation tests' cargo test --doc --package protocol --locked
 check 'tidy' cargo nextest run --package tests --test tidy --locked
+check 'beside mosquitto' cargo nextest run --package tests --test differential --locked
 check 'simulation' cargo nextest run --package tests --test sim --locked
 if [ -z "$quick" ]; then
     check 'fuzzing' protocol/fuzz/run.sh 5
+    check 'fuzzing of the gate' broker/fuzz/run.sh 20
     check 'build what ships' build_programs
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh target/shipped

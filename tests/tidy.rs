@@ -64,6 +64,8 @@ fn all() -> Vec<Source> {
         "protocol/fuzz/fuzz_targets",
         "agent/src",
         "broker/src",
+        "broker/fuzz/src",
+        "broker/fuzz/fuzz_targets",
         "tests",
         "benches",
     ])
@@ -72,6 +74,7 @@ fn all() -> Vec<Source> {
 /// Whether a file holds tests only.
 fn is_test(path: &str) -> bool {
     path.starts_with("tests/")
+        || path.starts_with("broker/fuzz/")
         || ["tests", "examples", "fuzz"]
             .iter()
             .any(|folder| path.starts_with(&format!("protocol/{folder}/")))

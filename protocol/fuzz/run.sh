@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Fuzzes the protocol's decoders, each for a bounded time, and says what came of it.
+# Fuzzes the protocol's decoders, each for a bounded time, and says what came of it. Another crate's targets, if FUZZ names its folder.
 set -euo pipefail
 
-FUZZ="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-ROOT="$(cd "$FUZZ/../.." && pwd)"
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+ROOT="$(cd "$HERE/../.." && pwd)"
+FUZZ="${FUZZ:-$HERE}"
 CARGO_FUZZ_VERSION=0.13.2
 export CARGO_TARGET_DIR="$FUZZ/target"
 
 usage() {
     cat <<TEXT
-usage: protocol/fuzz/run.sh [SECONDS_PER_TARGET] [TARGET…]
+usage: ${FUZZ#"$ROOT"/}/run.sh [SECONDS_PER_TARGET] [TARGET…]
 
 Builds all targets, then runs each for so many seconds (30 if not given); 0 only runs what was found before. That grows
-below protocol/fuzz/target/corpus, so that a later run goes on from there; the seeds in protocol/fuzz/corpus stay as they are.
+below its target/corpus, so that a later run goes on from there; the seeds in its corpus stay as they are.
 Fails if a target does. Targets:
 TEXT
     printf '  %s\n' "${ALL[@]}"
@@ -22,6 +23,7 @@ TEXT
 bytes_max() {
     case "$1" in
     token) echo 4400 ;;
+    session) echo 4096 ;;
     exchange) echo 9000 ;;
     text) echo 1100 ;;
     stream | stream_file) echo 4096 ;;

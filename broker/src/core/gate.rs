@@ -240,6 +240,10 @@ impl Session {
         {
             return self.close(None, "the first packet is not CONNECT");
         }
+        // Whatever it says: some of what a CONNECT is refused for has no code that a DISCONNECT may carry.
+        if self.is_online() && frame.kind() == Kind::Connect {
+            return self.refuse(SECOND_CONNECT);
+        }
         let stepped = match decode_client(frame, self.wire.version) {
             Ok(packet) => self.step(&packet, now),
             Err(error) => Err(Refusal::new(error.reason(), "not a packet")),
@@ -361,6 +365,8 @@ impl Session {
         }
     }
 }
+
+const SECOND_CONNECT: Refusal = Refusal::new(ReasonCode::PROTOCOL_ERROR, "a second CONNECT");
 
 /// Names the phase and nothing of what passes.
 impl fmt::Debug for Session {

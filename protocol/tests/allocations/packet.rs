@@ -1,9 +1,11 @@
 //! MQTT packets: good or bad, to decode one allocates nothing at all.
 
+use std::num::{NonZeroU16, NonZeroU32};
+
 use protocol::mqtt::{
-    Auth, ClientPacket, Connect, Delivery, List, PacketId, Publish, Qos, ReasonCode, ServerPacket,
-    Subscribe, Subscription, Unsubscribe, UserProperties, Version, decode_client, decode_server,
-    frame,
+    Ack, AckKind, Auth, ClientPacket, Connect, Delivery, Disconnect, List, MessageProperties,
+    PacketId, Publish, Qos, ReasonCode, ServerPacket, Subscribe, Subscription, Unsubscribe,
+    UserProperties, Version, Will, decode_client, decode_server, frame,
 };
 
 use crate::cost;
@@ -27,7 +29,10 @@ fn decode(bytes: &[u8]) -> Option<usize> {
 
 fn entries_of_client(packet: &ClientPacket<'_>) -> usize {
     match packet {
-        ClientPacket::Connect(connect) => connect.user_properties.iter().count(),
+        ClientPacket::Connect(connect) => {
+            let will = connect.will.map(|will| will.properties.user_properties);
+            connect.user_properties.iter().count() + will.map_or(0, |pairs| pairs.iter().count())
+        }
         ClientPacket::Publish(publish) => publish.properties.user_properties.iter().count(),
         ClientPacket::Ack(ack) => ack.user_properties.iter().count(),
         ClientPacket::Subscribe(subscribe) => subscribe.subscriptions.iter().count(),
@@ -54,47 +59,110 @@ fn publish(payload: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
         payload,
     );
     publish.properties.user_properties = UserProperties::from(pairs);
-    encoded(&ClientPacket::Publish(publish))
+    encoded(&ClientPacket::Publish(publish), Version::V5)
 }
 
-fn encoded(packet: &ClientPacket<'_>) -> Vec<u8> {
+fn encoded(packet: &ClientPacket<'_>, version: Version) -> Vec<u8> {
     let mut out = Vec::new();
-    packet.encode(Version::V5, &mut out).unwrap();
+    packet.encode(version, &mut out).unwrap();
     out
 }
 
-/// A packet of each kind that a client sends.
-fn good() -> Vec<Vec<u8>> {
-    let id = PacketId::new(7).unwrap();
+/// A packet of each kind that a client sends, with everything in it that such a packet may have, and in both versions if there is it
+/// in both.
+fn good() -> Vec<(Version, Vec<u8>)> {
     let pairs = [("traceparent", "00-1"), ("k", "v")];
-    let connect = Connect {
-        auth_method: Some("ace"),
-        auth_data: Some(&[0, 1, 7]),
-        user_properties: UserProperties::from(&pairs),
-        ..Connect::new("edge-1", 30)
-    };
+    let user_properties = UserProperties::from(&pairs);
     let subscriptions = [Subscription::new("v1/edge-1/commands", Qos::AtLeastOnce); 3];
     let filters = ["v1/edge-1/commands"; 3];
-    vec![
-        publish(b"payload", &pairs),
-        encoded(&ClientPacket::Connect(connect)),
-        encoded(&ClientPacket::Subscribe(Subscribe::new(
-            id,
-            List::from(&subscriptions),
-        ))),
-        encoded(&ClientPacket::Unsubscribe(Unsubscribe::new(
-            id,
-            List::from(&filters),
-        ))),
-        encoded(&ClientPacket::Auth(Auth::new(
-            ReasonCode::SUCCESS,
-            "ace",
-            Some(&[7; 72]),
-        ))),
-        encoded(&ClientPacket::PingReq),
-        vec![0xe0, 2, 0x04, 0],
-        vec![0x40, 4, 0, 7, 0x10, 0],
-    ]
+    let id = PacketId::new(7).unwrap();
+    let properties = MessageProperties {
+        payload_is_text: true,
+        expiry_secs: Some(9),
+        content_type: Some("text/plain"),
+        response_topic: Some("v1/answers"),
+        correlation_data: Some(&[7; 16]),
+        user_properties,
+    };
+    let connect = Connect {
+        user_name: Some("reader"),
+        password: Some(b"a password"),
+        will: Some(Will {
+            topic: "v1/edge-1/reports",
+            payload: b"gone",
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            delay_secs: 5,
+            properties,
+        }),
+        session_expiry_secs: 60,
+        receive_maximum: NonZeroU16::new(20).unwrap(),
+        packet_bytes_max: NonZeroU32::new(4096),
+        topic_alias_max: 10,
+        auth_method: Some("ace"),
+        auth_data: Some(&[0, 1, 7]),
+        user_properties,
+        ..Connect::new("edge-1", 30)
+    };
+    let publish = |delivery| Publish {
+        topic_alias: NonZeroU16::new(1),
+        properties,
+        ..Publish::new("v1/edge-1/build-7/events", delivery, b"payload")
+    };
+    let subscribe = Subscribe {
+        subscription_id: NonZeroU32::new(7),
+        user_properties,
+        ..Subscribe::new(id, List::from(&subscriptions))
+    };
+    let unsubscribe = Unsubscribe {
+        user_properties,
+        ..Unsubscribe::new(id, List::from(&filters))
+    };
+    let disconnect = Disconnect {
+        session_expiry_secs: Some(0),
+        reason_string: Some("done"),
+        user_properties,
+        ..Disconnect::new(ReasonCode::NORMAL_DISCONNECTION)
+    };
+    let auth = |reason| Auth {
+        reason_string: Some("renewal"),
+        user_properties,
+        ..Auth::new(reason, "ace", Some(&[7; 72]))
+    };
+    let ack = |kind| Ack {
+        kind,
+        reason_string: Some("done"),
+        user_properties,
+        ..Ack::puback(id, ReasonCode::SUCCESS)
+    };
+    let both = [
+        ClientPacket::Publish(publish(Delivery::AtMostOnce)),
+        ClientPacket::Publish(publish(Delivery::AtLeastOnce { id, dup: true })),
+        ClientPacket::Publish(publish(Delivery::ExactlyOnce { id, dup: false })),
+        ClientPacket::Ack(ack(AckKind::PubAck)),
+        ClientPacket::Ack(ack(AckKind::PubRec)),
+        ClientPacket::Ack(ack(AckKind::PubRel)),
+        ClientPacket::Ack(ack(AckKind::PubComp)),
+        ClientPacket::Subscribe(subscribe),
+        ClientPacket::Unsubscribe(unsubscribe),
+        ClientPacket::PingReq,
+        ClientPacket::Disconnect(disconnect),
+    ];
+    let mut all = Vec::new();
+    for version in [Version::V5, Version::V311] {
+        let connect = ClientPacket::Connect(Connect { version, ..connect });
+        for packet in [connect].iter().chain(&both) {
+            all.push((version, encoded(packet, version)));
+        }
+    }
+    for reason in [
+        ReasonCode::CONTINUE_AUTHENTICATION,
+        ReasonCode::RE_AUTHENTICATE,
+    ] {
+        let packet = ClientPacket::Auth(auth(reason));
+        all.push((Version::V5, encoded(&packet, Version::V5)));
+    }
+    all
 }
 
 /// A packet whose remaining length is that of `body`.
@@ -126,15 +194,31 @@ fn a_publish_is_read_where_it_stands() {
 }
 
 #[test]
-fn a_good_packet_of_each_kind_costs_nothing() {
-    for bytes in good() {
-        assert!(decode(&bytes).is_some(), "{bytes:x?}");
+fn a_good_packet_of_each_kind_that_a_client_sends_costs_nothing() {
+    for (version, bytes) in good() {
+        let (entries, cost) = cost::of(|| {
+            let frame = frame(&bytes, BYTES_MAX).ok()??;
+            let packet = decode_client(&frame, version).ok()?;
+            Some(entries_of_client(&packet))
+        });
+        assert!(entries.is_some(), "{version:?} {bytes:x?}");
+        assert_eq!(cost.count, 0, "{version:?} {bytes:x?}");
+    }
+}
+
+#[test]
+fn each_kind_that_a_client_sends_is_among_the_good_packets() {
+    let first_bytes: Vec<_> = good().iter().map(|(_, bytes)| bytes[0] >> 4).collect();
+    for kind in [1, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15] {
+        let expected = if matches!(kind, 3) { 6 } else { 2 };
+        let found = first_bytes.iter().filter(|one| **one == kind).count();
+        assert_eq!(found, expected, "packet type {kind}");
     }
 }
 
 #[test]
 fn a_packet_with_one_byte_changed_or_cut_short_costs_nothing() {
-    for bytes in good() {
+    for (_, bytes) in good() {
         for index in 0..bytes.len() {
             decode(&bytes[..index]);
             decode(&raw(bytes[0], &bytes[2..index.max(2)]));

@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use super::{
-    Effect, Outcome, Refusal, Wire,
+    Effect, Outcome, Refusal, SECOND_CONNECT, Wire,
     connect::{Terms, token_of},
     feed::{Feed, Limits},
     handshake::{UNPROVEN, check_step, end_of},
@@ -191,10 +191,7 @@ impl Online {
                 Ok(())
             }
             ClientPacket::Auth(auth) => self.authenticate(auth, now, wire),
-            ClientPacket::Connect(_) => {
-                let reason = ReasonCode::PROTOCOL_ERROR;
-                Err(Refusal::new(reason, "a second CONNECT"))
-            }
+            ClientPacket::Connect(_) => Err(SECOND_CONNECT),
             ClientPacket::Disconnect(_) => {
                 debug_assert!(false, "a DISCONNECT was taken before");
                 Ok(())

@@ -62,6 +62,14 @@ fn a_second_connect_gets_0x82() {
 }
 
 #[test]
+fn a_second_connect_gets_0x82_even_if_its_version_is_unknown() {
+    let mut client = Client::online("edge-1");
+    let bytes = b"\x10\x0d\0\x04MQTT\x06\x02\0\x1e\0\0\0";
+    // A DISCONNECT has no 0x84 (MQTT 5.0 §3.14.2.1).
+    assert_eq!(client.bytes(bytes), [Said::Disconnect(0x82)]);
+}
+
+#[test]
 fn a_servers_packet_from_a_client_gets_0x82() {
     for bytes in [
         &[0x20, 3, 0, 0, 0][..],

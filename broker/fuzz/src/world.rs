@@ -1,0 +1,94 @@
+//! The one world of all sessions: who there is, with which keys, and what their tokens grant.
+
+use std::{sync::LazyLock, time::Duration};
+
+use protocol::{
+    key::{Host, Secret},
+    possession::Nonce,
+    scope::{Permission, Scope},
+    time::UnixMillis,
+    token::{Grant, Subject},
+};
+use zeroize::Zeroizing;
+
+/// When every session begins.
+pub const UNIX: UnixMillis = UnixMillis(1_800_000_000_000);
+/// What the broker draws for every challenge.
+pub const NONCE: Nonce = [5; 8];
+/// A token with its length, as authentication data. What it grants is for the verdict to say.
+pub const TOKEN_DATA: &[u8] = b"\x00\x07a token";
+/// The topic of the host's commands.
+pub const COMMANDS: &str = "v1/edge-1/commands";
+
+/// Who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// `edge-1`.
+    Host,
+    /// `edge-1/build-7`.
+    Sandbox,
+}
+
+impl Who {
+    /// Its subject, and client id.
+    pub const fn subject(self) -> &'static str {
+        match self {
+            Self::Host => "edge-1",
+            Self::Sandbox => "edge-1/build-7",
+        }
+    }
+
+    /// The one topic it may publish to.
+    pub const fn own_topic(self) -> &'static str {
+        match self {
+            Self::Host => "v1/edge-1/reports",
+            Self::Sandbox => "v1/edge-1/build-7/events",
+        }
+    }
+
+    /// What its token permits, if all goes well.
+    pub fn scope(self) -> Scope {
+        let publish = (self.own_topic().to_owned(), vec![Permission::Pub]);
+        match self {
+            Self::Host => Scope::new(vec![(COMMANDS.to_owned(), vec![Permission::Sub]), publish]),
+            Self::Sandbox => Scope::new(vec![publish]),
+        }
+    }
+}
+
+/// The key that tokens name.
+pub static KEY: LazyLock<Secret<Host>> =
+    LazyLock::new(|| Secret::from_seed(&Zeroizing::new([1; 32])));
+/// One that no token names.
+pub static OTHER_KEY: LazyLock<Secret<Host>> =
+    LazyLock::new(|| Secret::from_seed(&Zeroizing::new([2; 32])));
+
+/// A grant; every bit of `twists` makes it a little worse. Zero is a good one.
+pub fn grant(who: Who, twists: u8, now: UnixMillis) -> Grant {
+    let life = match twists >> 3 & 0b11 {
+        0 => Duration::from_secs(600),
+        1 => Duration::from_secs(3),
+        2 => Duration::ZERO,
+        _ => Duration::from_secs(48 * 3600),
+    };
+    let subject = if twists & 1 == 0 {
+        who.subject()
+    } else {
+        "edge-2"
+    };
+    // Past its leeway if it has no life at all.
+    let issued_s = now.seconds() - if life.is_zero() { 60 } else { 0 };
+    Grant {
+        subject: Subject::parse(subject).expect("a good subject"),
+        holder: KEY.public().as_holder(),
+        expires_s: issued_s + life.as_secs(),
+        scope: match twists >> 1 & 0b11 {
+            0 => who.scope(),
+            1 => Scope::default(),
+            2 => Scope::one("#".to_owned(), Permission::Pub),
+            _ => Scope::one("v1/#".to_owned(), Permission::Sub),
+        },
+        id: [1; 8],
+        generation: 1,
+    }
+}
