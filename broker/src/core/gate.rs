@@ -246,6 +246,10 @@ impl Session {
         }
         let stepped = match decode_client(frame, self.wire.version) {
             Ok(packet) => self.step(&packet, now),
+            // One of MQTT 3.1.1 that is malformed gets no CONNACK: ours would be in the other version ([MQTT-3.1.4-1] there).
+            Err(error) if !self.is_online() && is_old_connect(frame) => {
+                return self.close(Some(error.reason()), "not a packet");
+            }
             Err(error) => Err(Refusal::new(error.reason(), "not a packet")),
         };
         if let Err(refusal) = stepped {
@@ -367,6 +371,12 @@ impl Session {
 }
 
 const SECOND_CONNECT: Refusal = Refusal::new(ReasonCode::PROTOCOL_ERROR, "a second CONNECT");
+
+/// Whether this is a CONNECT whose protocol level is that of MQTT 3.1.1: the byte behind the name.
+fn is_old_connect(frame: &Frame<'_>) -> bool {
+    const LEVEL_AT: usize = 6;
+    frame.kind() == Kind::Connect && frame.body().get(LEVEL_AT) == Some(&Version::V311.level())
+}
 
 /// Names the phase and nothing of what passes.
 impl fmt::Debug for Session {

@@ -62,7 +62,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The bytes behind the fixed header.
-    pub(super) const fn body(&self) -> &'a [u8] {
+    pub const fn body(&self) -> &'a [u8] {
         self.body
     }
 

@@ -81,7 +81,10 @@ impl Inbound {
             return Fate::Refused(ReasonCode::NOT_AUTHORIZED);
         }
         if publish.properties.payload_is_text && str::from_utf8(publish.payload).is_err() {
-            return Fate::Refused(ReasonCode::PAYLOAD_FORMAT_INVALID);
+            return match id {
+                Some(_) => Fate::Refused(ReasonCode::PAYLOAD_FORMAT_INVALID),
+                None => Fate::Ends,
+            };
         }
         Fate::Stored
     }

@@ -226,6 +226,9 @@ impl Online {
         if permitted.is_none() {
             self.count_refusal(id.is_none() || is_mute)?;
         }
+        if let (None, Some(reason)) = (id, refused) {
+            return Err(Refusal::new(reason, "not the text that it says it is"));
+        }
         let ticket = self.inbox.take(id).map_err(|no| match no {
             NoPlace::Full => Refusal::new(
                 ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,

@@ -207,3 +207,11 @@ fn a_refused_publish_is_acknowledged_in_its_turn() {
     let said = client.stored(first.as_ref(), Outcome::Stored);
     assert_eq!(said, [Said::PubAck(1, 0), Said::PubAck(2, 0x87)]);
 }
+
+#[test]
+fn at_qos_0_what_is_not_the_text_that_it_says_ends_the_connection_with_0x99() {
+    let mut client = Client::online("edge-1");
+    let mut publish = Publish::new("v1/edge-1/reports", Delivery::AtMostOnce, b"\xff");
+    publish.properties.payload_is_text = true;
+    assert_eq!(client.publish(publish), [Said::Disconnect(0x99)]);
+}

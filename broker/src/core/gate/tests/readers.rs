@@ -407,3 +407,15 @@ fn a_load_test_publishes_and_subscribes_below_bench_and_nowhere_else() {
         "acknowledged behind the one that is not stored yet"
     );
 }
+
+#[test]
+fn a_malformed_connect_of_mqtt_3_1_1_is_closed_without_a_word_it_would_not_understand() {
+    for readers in [false, true] {
+        let mut client = Client::new();
+        client.session.offer.readers = readers;
+        // A reserved flag is set (MQTT 3.1.1 §3.1.2.3).
+        let bytes = b"\x10\x0d\x00\x04MQTT\x04\x03\x00\x1e\x00\x01a";
+        assert_eq!(client.bytes(bytes), []);
+        assert!(client.session.is_closed());
+    }
+}
