@@ -5,6 +5,7 @@
 //! Publishes are stored concurrently, as many as Receive Maximum allows, so that they share the journal's group commit; what the
 //! client does not read, or floods us with, is answered by not reading.
 
+mod admission;
 mod feeder;
 mod pending;
 mod reading;
@@ -22,9 +23,9 @@ use std::{
 
 use protocol::{
     id::HostId,
+    limits::PACKET_BYTES_MAX,
     mqtt::{ReasonCode, frame},
     time::Now,
-    token::Subject,
     topic::Topic,
 };
 use tokio::{
@@ -34,9 +35,8 @@ use tokio::{
 
 use super::{
     clock,
-    keys::fill_random,
     metrics::Metrics,
-    registry::{NoSeat, Registry, Seated},
+    registry::{Registry, Seated},
     router::{CommandLink, Delivery},
 };
 use crate::{
@@ -44,8 +44,9 @@ use crate::{
         gate::{Effect, Ending, Offer, Outcome, Session, Target, Ticket},
         principal::Who,
     },
-    drive::{Accepted, Denied, Plane},
+    drive::{Accepted, Plane},
 };
+use admission::Presence;
 use feeder::Feeder;
 use pending::Pending;
 
@@ -57,6 +58,8 @@ pub const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 /// What one look at the socket reads, in bytes: a TLS record.
 const READ_BYTES: usize = 16 * 1024;
+/// What one connection takes in before others have their turn, in bytes: the largest packet.
+const QUANTUM_BYTES: usize = PACKET_BYTES_MAX;
 /// A buffer that is larger than this is given back when it is empty, in bytes.
 const KEPT_BYTES_MAX: usize = 1024;
 /// Live commands taken at one look, so that the socket has its turn.
@@ -124,30 +127,6 @@ struct OnlineParts {
     is_told: bool,
 }
 
-/// Tells the plane who is here, and who no longer.
-struct Presence {
-    plane: Plane,
-    subject: Subject,
-    number: u64,
-}
-
-impl Presence {
-    fn new(plane: &Plane, subject: &Subject, number: u64) -> Self {
-        plane.connected(subject, number);
-        Self {
-            plane: plane.clone(),
-            subject: subject.clone(),
-            number,
-        }
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.plane.disconnected(&self.subject, self.number);
-    }
-}
-
 /// What one look around brought.
 enum Look {
     /// The session was told something, or bytes came.
@@ -184,13 +163,20 @@ where
     async fn run(mut self) -> Ending {
         let ending = loop {
             let look = poll_fn(|context| self.look(context)).await;
-            if let Some(ending) = self.take_packets().await {
-                break ending;
-            }
+            let taken = match self.take_packets().await {
+                Ok(bytes) => bytes,
+                Err(ending) => break ending,
+            };
             let why = match look {
                 Look::Broken(why) => why,
                 Look::News if self.is_eof => "the client closed the connection",
-                Look::News => continue,
+                Look::News => {
+                    // Its quantum: whoever sends without end comes again when all others that are ready had theirs.
+                    if taken >= QUANTUM_BYTES / 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    continue;
+                }
             };
             break Ending { reason: None, why };
         };
@@ -198,10 +184,10 @@ where
         ending
     }
 
-    /// Takes every whole packet that is in the input, and does what the session asks for after each.
-    async fn take_packets(&mut self) -> Option<Ending> {
+    /// Takes every whole packet that is in the input, and does what the session asks for after each; how many bytes that were.
+    async fn take_packets(&mut self) -> Result<usize, Ending> {
         if let Some(ending) = self.run_effects().await {
-            return Some(ending);
+            return Err(ending);
         }
         let input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
@@ -218,14 +204,14 @@ where
                 Err(error) => self.session.unreadable(error, *first),
             }
             if let Some(ending) = self.run_effects().await {
-                return Some(ending);
+                return Err(ending);
             }
         }
         let taken = input.len() - rest.len();
         self.input = input;
         self.input.drain(..taken);
         give_back(&mut self.input);
-        None
+        Ok(taken)
     }
 
     async fn run_effects(&mut self) -> Option<Ending> {
@@ -257,92 +243,6 @@ where
             }
         }
         None
-    }
-
-    fn check(&mut self, token: &[u8]) {
-        let mut nonce = [0; 8];
-        let verdict = match self.gate.plane.check_token(token, self.gate.plane.now()) {
-            Ok(grant) if fill_random(&mut nonce).is_ok() => Ok(grant),
-            Ok(_) | Err(Denied::Unavailable) => Err(ReasonCode::SERVER_UNAVAILABLE),
-            Err(denied) => {
-                tracing::debug!(%denied, "a token is refused");
-                Err(ReasonCode::NOT_AUTHORIZED)
-            }
-        };
-        self.session.checked(verdict, nonce);
-    }
-
-    fn check_reader(&mut self, shown: &[u8]) {
-        let mut random = [0; 8];
-        let plane = &self.gate.plane;
-        let verdict = match plane.check_reader(shown, plane.now()) {
-            Ok(reader) if fill_random(&mut random).is_ok() => Ok(reader),
-            Ok(_) => Err(ReasonCode::SERVER_UNAVAILABLE),
-            Err(bad) => {
-                tracing::debug!(%bad, "a reader is refused");
-                Err(ReasonCode::NOT_AUTHORIZED)
-            }
-        };
-        self.session.checked_reader(verdict, random);
-    }
-
-    /// Takes the seat of the principal. Presence moves to the new number before the old connection is told, so that it never ends.
-    async fn admit(&mut self, who: &Who, resume: bool) {
-        let claim = match self.gate.registry.claim(who, clock::mono()).await {
-            Ok(claim) => claim,
-            Err(no_seat) => return self.turn_away(no_seat),
-        };
-        let number = claim.number();
-        let presence = who
-            .subject()
-            .map(|subject| Presence::new(&self.gate.plane, subject, number));
-        match claim.evict().await {
-            Ok(seat) => {
-                self.online = Some(OnlineParts {
-                    _presence: presence,
-                    who: who.clone(),
-                    seat,
-                    is_told: false,
-                });
-            }
-            Err(no_seat) => return self.turn_away(no_seat),
-        }
-        // From here on a revocation finds us in the registry; one that came before is found here.
-        if self.gate.plane.is_withdrawn(who) {
-            let reason = ReasonCode::NOT_AUTHORIZED;
-            return self.session.end(reason, "its rights were taken away");
-        }
-        let kept = match who {
-            Who::Subject(_) => None,
-            Who::Reader { name, id } => {
-                // The one before it has kept its place: it is gone.
-                match self.gate.plane.take_up_session(name, id, resume).await {
-                    Ok(kept) => kept,
-                    Err(error) => {
-                        let error = format!("{error:#}");
-                        tracing::warn!(error, "a reader's session could not be read");
-                        let reason = ReasonCode::SERVER_UNAVAILABLE;
-                        return self.session.end(reason, "its session cannot be read");
-                    }
-                }
-            }
-        };
-        self.is_resumed = kept.is_some();
-        let now = self.now();
-        self.session.admitted(kept, now);
-        if self.session.is_online() {
-            self.stranger = None;
-            self.gate.metrics.admitted.add();
-            tracing::info!(%who, "connected");
-        }
-    }
-
-    fn turn_away(&mut self, no_seat: NoSeat) {
-        let (reason, why) = match no_seat {
-            NoSeat::TooOften => (ReasonCode::CONNECTION_RATE_EXCEEDED, "taken over too often"),
-            NoSeat::Taken => (ReasonCode::SERVER_BUSY, "its older connection does not go"),
-        };
-        self.session.end(reason, why);
     }
 
     fn store(&mut self, ticket: Ticket, target: Target, payload: Vec<u8>) {
