@@ -355,6 +355,7 @@ where
         let mut is_news = false;
         let now = clock::mono();
         let (session, metrics) = (&mut self.session, &self.gate.metrics);
+        let cork = self.gate.plane.journal().cork();
         self.pending.poll_all(context, |ticket, accepted| {
             is_news = true;
             let outcome = outcome_of(accepted);
@@ -363,6 +364,7 @@ where
             }
             session.stored(ticket, outcome, now);
         });
+        drop(cork);
         if let Some(online) = &mut self.online
             && !online.is_told
             && let Poll::Ready(end) = Pin::new(&mut online.seat.end).poll(context)
