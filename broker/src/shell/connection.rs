@@ -77,7 +77,9 @@ impl Gate {
     {
         self.metrics.mqtt.add();
         let metrics = Arc::clone(&self.metrics);
-        let ending = Connection::new(self, stream, until, stranger).run().await;
+        // Boxed, so that the futures which pass it on hold a pointer each and not a copy.
+        let connection = Box::new(Connection::new(self, stream, until, stranger));
+        let ending = connection.run().await;
         if let Some(reason) = ending.reason {
             metrics.refuse(reason);
         }
@@ -165,7 +167,7 @@ where
         }
     }
 
-    async fn run(mut self) -> Ending {
+    async fn run(mut self: Box<Self>) -> Ending {
         let ending = loop {
             let look = poll_fn(|context| self.look(context)).await;
             if let Some(ending) = self.take_packets().await {
@@ -482,7 +484,7 @@ where
     }
 
     /// Says the last word, and gives everything back in order: the link, the presence, the seat.
-    async fn leave(mut self, ending: Ending) {
+    async fn leave(mut self: Box<Self>, ending: Ending) {
         let output = std::mem::take(self.session.output());
         let stream = &mut self.stream;
         let farewell = async {
