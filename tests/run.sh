@@ -115,7 +115,7 @@ check 'tools' install_tools
 check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh
+check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh benches/macro.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine

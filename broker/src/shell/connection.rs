@@ -45,6 +45,7 @@ use crate::{
         principal::Who,
     },
     drive::{Accepted, Plane},
+    shell::journal::Journal,
 };
 use admission::Presence;
 use feeder::Feeder;
@@ -86,7 +87,9 @@ impl Gate {
     {
         self.metrics.mqtt.add();
         let metrics = Arc::clone(&self.metrics);
-        let ending = Connection::new(self, stream, until, stranger).run().await;
+        // Boxed, so that the futures which pass it on hold a pointer each and not a copy.
+        let connection = Box::new(Connection::new(self, stream, until, stranger));
+        let ending = connection.run().await;
         if let Some(reason) = ending.reason {
             metrics.refuse(reason);
         }
@@ -160,7 +163,7 @@ where
         }
     }
 
-    async fn run(mut self) -> Ending {
+    async fn run(mut self: Box<Self>) -> Ending {
         let ending = loop {
             let look = poll_fn(|context| self.look(context)).await;
             let taken = match self.take_packets().await {
@@ -312,6 +315,8 @@ where
         let mut is_news = false;
         let now = clock::mono();
         let (session, metrics) = (&mut self.session, &self.gate.metrics);
+        let plane = &self.gate.plane;
+        let cork = (plane.journal().cork(), plane.bench().map(Journal::cork));
         self.pending.poll_all(context, |ticket, accepted| {
             is_news = true;
             let outcome = outcome_of(accepted);
@@ -320,6 +325,7 @@ where
             }
             session.stored(ticket, outcome, now);
         });
+        drop(cork);
         is_news |= self.look_at_journal(context);
         if let Some(online) = &mut self.online
             && !online.is_told
@@ -438,7 +444,7 @@ where
     }
 
     /// Says the last word, and gives everything back in order: the link, the presence, the seat.
-    async fn leave(mut self, ending: Ending) {
+    async fn leave(mut self: Box<Self>, ending: Ending) {
         let output = std::mem::take(self.session.output());
         let stream = &mut self.stream;
         let farewell = async {

@@ -8,24 +8,24 @@
 //! [`Item::Gap`] where records cannot be read.
 
 mod catalog;
+mod promise;
 mod reader;
 mod recover;
 mod segment;
 mod writer;
 
+pub use promise::Ticket;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 
 use crate::core::journal::{self, EncodeError, Entry};
 use anyhow::Context as _;
 use catalog::Catalog;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use writer::{Job, Status, Writer};
 
 /// A segment that has reached this is followed by the next, in bytes: small enough to remove and to recover quickly, large
@@ -106,7 +106,8 @@ struct Inner {
     budget: Arc<Semaphore>,
     durability: Durability,
     /// Unbounded by itself: every job holds a part of `budget`, so at most [`QUEUE_BYTES_MAX`] wait in it.
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<mpsc::Sender<Vec<Job>>>,
+    held: Mutex<Held>,
     thread: Option<JoinHandle<()>>,
     /// Freed last, after the thread has ended.
     _lock: std::fs::File,
@@ -175,6 +176,7 @@ impl Journal {
             budget,
             durability,
             queue: Some(queue),
+            held: Mutex::default(),
             thread: Some(thread),
             _lock: recovered.lock,
         };
@@ -218,6 +220,15 @@ impl Journal {
             frames: Vec::with_capacity(bytes),
             bytes_max: bytes,
         })
+    }
+
+    /// Holds back what is submitted, whoever submits it, until the cork is dropped.
+    #[must_use = "it is dropped at once"]
+    pub fn cork(&self) -> Cork {
+        self.inner.held().corks += 1;
+        Cork {
+            inner: Arc::clone(&self.inner),
+        }
     }
 
     /// The next offset to be committed: everything before it is readable. Wait on it for news.
@@ -307,34 +318,55 @@ impl Slot {
     /// everything submitted before is durable, which is when a redelivered batch may be acknowledged.
     #[must_use = "the entries are durable only when the ticket says so"]
     pub fn submit(self) -> Ticket {
-        let (done, offset) = oneshot::channel();
+        let (done, ticket) = promise::promise();
         let job = Job {
             frames: self.frames,
             done,
             room: self.room,
         };
-        if let Some(queue) = &self.journal.inner.queue {
-            // A writer that has ended drops the job, and the ticket says that the journal failed.
-            let _ = queue.send(job);
+        let inner = &self.journal.inner;
+        let mut held = inner.held();
+        held.jobs.push(job);
+        if held.corks == 0 {
+            inner.send(&mut held);
         }
-        Ticket { offset }
+        drop(held);
+        ticket
     }
 }
 
-/// The promise of an offset: resolves with the first record's when all of them are durable (they are consecutive). May be
-/// dropped; the records are written all the same.
+/// Holds back what is submitted, so that the writer is woken once for all of it. Dropped, it lets go of everything; so it must not be
+/// kept over a wait.
 #[derive(Debug)]
-pub struct Ticket {
-    offset: oneshot::Receiver<Result<u64, AppendError>>,
+pub struct Cork {
+    inner: Arc<Inner>,
 }
 
-impl Future for Ticket {
-    type Output = Result<u64, AppendError>;
+impl Drop for Cork {
+    fn drop(&mut self) {
+        let mut held = self.inner.held();
+        held.corks -= 1;
+        self.inner.send(&mut held);
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.offset)
-            .poll(context)
-            .map(|answer| answer.unwrap_or(Err(AppendError::Failed)))
+/// Jobs on their way to the writer, in the order of their submission.
+#[derive(Debug, Default)]
+struct Held {
+    jobs: Vec<Job>,
+    corks: usize,
+}
+
+impl Inner {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, held: &mut Held) {
+        if let (Some(queue), false) = (&self.queue, held.jobs.is_empty()) {
+            // A writer that has ended drops the jobs, and their tickets say that the journal failed.
+            let _ = queue.send(std::mem::take(&mut held.jobs));
+        }
     }
 }
 

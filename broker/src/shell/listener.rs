@@ -134,17 +134,21 @@ impl Arrival {
         // The wait at the door was our doing.
         let until = since + STRANGER_WAIT + clock::mono().saturating_duration_since(asked);
         let _ = stream.set_nodelay(true);
-        let Ok(Ok(mut stream)) = timeout_at(until.into(), acceptor.accept(stream)).await else {
+        // The task of an idle connection is as large as the largest thing that it ever waits for, and every hand that the stream
+        // goes through would have room for it: so the stream and each stage lie in boxes of their own, gone when they are over.
+        let greeting = Box::pin(acceptor.accept(stream));
+        let Ok(Ok(stream)) = timeout_at(until.into(), greeting).await else {
             return gate.metrics.tls_failed.add();
         };
+        let mut stream = Box::new(stream);
         match timeout_at(until.into(), speech_of(&mut stream)).await {
-            Ok(Speech::Mqtt) => gate.serve(stream, until, stranger).await,
+            Ok(Speech::Mqtt) => Box::pin(gate.serve(stream, until, stranger)).await,
             Ok(Speech::Http) => {
                 gate.metrics.http.add();
                 let room = timeout_at(until.into(), http.acquire_owned()).await;
                 drop(stranger);
                 if let Ok(Ok(room)) = room {
-                    serve_within(serve_http(stream, peer), room).await;
+                    Box::pin(serve_within(serve_http(*stream, peer), room)).await;
                 }
             }
             Ok(Speech::Unknown) | Err(_) => gate.metrics.unknown.add(),

@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes what is queued, writes it, syncs once, and then tells everyone who waits.
 
 use super::catalog::{Catalog, Mark};
+use super::promise::{Promise, wake_all};
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
 use crate::shell::clock;
@@ -9,10 +10,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The most bytes of one commit. Larger commits gain nothing: past this the disk's bandwidth counts, not its latency.
 const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a commit waits for more, if fewer are there than in the one before: those who were just answered are about to send again.
+/// Every commit costs the same few system calls and wake-ups, whoever shares it. A lone publisher never waits.
+const GATHER_WAIT: Duration = Duration::from_micros(100);
 
 /// Records that want offsets, and someone who waits for them to be durable.
 #[derive(Debug)]
@@ -20,7 +26,7 @@ pub(super) struct Job {
     /// Encoded, not sealed. None at all is a barrier.
     pub(super) frames: Vec<u8>,
     /// Told the first offset, once everything up to here is durable.
-    pub(super) done: oneshot::Sender<Result<u64, AppendError>>,
+    pub(super) done: Promise,
     /// Room in the queue, given back when the job is done.
     pub(super) room: OwnedSemaphorePermit,
 }
@@ -67,17 +73,25 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Write until nobody can append any more, or until the first failure.
-    pub(super) fn run(mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let mut jobs = vec![first];
-            let bytes = drain(queue, &mut jobs);
+    pub(super) fn run(mut self, queue: &Receiver<Vec<Job>>) {
+        let mut wakers = Vec::new();
+        let mut last_jobs = 0;
+        while let Ok(mut jobs) = queue.recv() {
+            let mut bytes = drain(queue, &mut jobs);
+            if jobs.len() < last_jobs {
+                // Not a wait on the queue, where each arrival would wake us. Nothing breaks if it ends early.
+                std::thread::park_timeout(GATHER_WAIT);
+                bytes = drain(queue, &mut jobs);
+            }
+            last_jobs = jobs.len();
             match self.commit(&mut jobs, bytes) {
                 Ok(offsets) => {
                     for (job, offset) in jobs.into_iter().zip(offsets) {
                         drop(job.room);
                         // Nobody has to wait: an append that was given up is durable all the same.
-                        let _ = job.done.send(Ok(offset));
+                        wakers.extend(job.done.keep(Ok(offset)));
                     }
+                    wake_all(&mut wakers);
                 }
                 Err(error) => {
                     tracing::error!(
@@ -169,23 +183,29 @@ impl Writer {
 
     /// Nothing is tried again: after a failed fsync the kernel may call pages clean that never reached the disk, so a
     /// second fsync that succeeds proves nothing.
-    fn fail(self, queue: &Receiver<Job>, jobs: Vec<Job>) {
+    fn fail(self, queue: &Receiver<Vec<Job>>, jobs: Vec<Job>) {
         self.status.failed.send_replace(true);
         self.budget.close();
-        for job in jobs.into_iter().chain(queue.try_iter()) {
-            let _ = job.done.send(Err(AppendError::Failed));
+        for job in jobs.into_iter().chain(queue.try_iter().flatten()) {
+            wake_all(
+                &mut job
+                    .done
+                    .keep(Err(AppendError::Failed))
+                    .into_iter()
+                    .collect(),
+            );
         }
     }
 }
 
-/// Everything queued behind the first job, up to the size of one commit; the bytes of all.
-fn drain(queue: &Receiver<Job>, jobs: &mut Vec<Job>) -> usize {
-    let mut bytes = jobs.iter().map(|job| job.frames.len()).sum();
+/// Everything queued behind the first jobs, up to the size of one commit; the bytes of all.
+fn drain(queue: &Receiver<Vec<Job>>, jobs: &mut Vec<Job>) -> usize {
+    let mut bytes: usize = jobs.iter().map(|job| job.frames.len()).sum();
     while bytes < COMMIT_BYTES_MAX {
         match queue.try_recv() {
-            Ok(job) => {
-                bytes += job.frames.len();
-                jobs.push(job);
+            Ok(more) => {
+                bytes += more.iter().map(|job| job.frames.len()).sum::<usize>();
+                jobs.extend(more);
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
         }
