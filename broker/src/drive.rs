@@ -25,6 +25,7 @@ use anyhow::Context as _;
 use protocol::{
     id::{HostId, SandboxId, hex},
     key::{Issuer, Secret},
+    signed::VerifyError,
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
 };
@@ -81,6 +82,29 @@ pub enum Denied {
     /// What is known of hosts cannot be read: closed until it can.
     #[error("the store cannot be read")]
     Unavailable,
+}
+
+impl Denied {
+    /// In a word, to be counted by.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Token(TokenError::Envelope(VerifyError::UnknownKey | VerifyError::Signature)) => {
+                "signature"
+            }
+            Self::Token(TokenError::Envelope(_)) => "malformed",
+            Self::Token(TokenError::Claims) => "claims",
+            Self::Token(TokenError::Audience) => "audience",
+            Self::Token(TokenError::Expired) => "expired",
+            Self::Token(TokenError::Early) => "early",
+            Self::Token(TokenError::Delegation) => "delegation",
+            Self::Unknown => "unknown_host",
+            Self::Revoked => "revoked_host",
+            Self::Locked => "locked_host",
+            Self::Generation => "generation",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// What became of a payload. `Stored` and `Again` may be acknowledged: it is durable.

@@ -85,6 +85,8 @@ pub enum Effect {
     Unsubscribe,
     /// So many commands were larger than the client takes, and are not sent.
     Skip(usize),
+    /// A packet was answered with this refusal, and the connection goes on: to be counted.
+    Refused(ReasonCode),
     /// Write out what is in [`Session::output`] and close. The last effect.
     Close(Ending),
 }
@@ -109,6 +111,19 @@ pub enum Outcome {
     Busy,
     /// It could not be made durable: 0x80.
     Failed,
+}
+
+impl Outcome {
+    /// What it is acknowledged with.
+    #[must_use]
+    pub const fn reason(self) -> ReasonCode {
+        match self {
+            Self::Stored => ReasonCode::SUCCESS,
+            Self::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Busy => ReasonCode::QUOTA_EXCEEDED,
+            Self::Failed => ReasonCode::UNSPECIFIED_ERROR,
+        }
+    }
 }
 
 /// Why a packet ends the connection.
@@ -524,6 +539,7 @@ impl fmt::Debug for Effect {
             Self::Subscribe(host) => write!(f, "Subscribe({host})"),
             Self::Unsubscribe => f.write_str("Unsubscribe"),
             Self::Skip(count) => write!(f, "Skip({count})"),
+            Self::Refused(reason) => write!(f, "Refused({reason})"),
             Self::Close(ending) => write!(f, "Close({ending:?})"),
         }
     }

@@ -78,9 +78,7 @@ impl Gate {
         self.metrics.mqtt.add();
         let metrics = Arc::clone(&self.metrics);
         let ending = Connection::new(self, stream, until, stranger).run().await;
-        if let Some(reason) = ending.reason {
-            metrics.refuse(reason);
-        }
+        metrics.end(ending);
     }
 }
 
@@ -235,6 +233,7 @@ where
                     self.gate.metrics.skipped.add_many(count);
                     tracing::warn!(count, "commands are larger than their host takes");
                 }
+                Effect::Refused(reason) => self.gate.metrics.refuse_packet(reason),
                 Effect::Close(ending) => return Some(ending),
             }
         }
@@ -248,6 +247,7 @@ where
             Ok(_) | Err(Denied::Unavailable) => Err(ReasonCode::SERVER_UNAVAILABLE),
             Err(denied) => {
                 tracing::debug!(%denied, "a token is refused");
+                self.gate.metrics.refuse_token(denied.word());
                 Err(ReasonCode::NOT_AUTHORIZED)
             }
         };
@@ -360,6 +360,8 @@ where
             let outcome = outcome_of(accepted);
             if outcome == Outcome::Stored {
                 metrics.stored.add();
+            } else {
+                metrics.refuse_packet(outcome.reason());
             }
             session.stored(ticket, outcome, now);
         });

@@ -269,6 +269,15 @@ impl fmt::Debug for Router {
     }
 }
 
+/// For tests of what becomes of the broker.
+#[cfg(test)]
+impl Router {
+    /// Ends the router's thread by what rumqttd dies of; `publish` takes a Topic so that this cannot happen.
+    pub(crate) async fn die(&self) {
+        self.publish_to("é/x".to_owned(), b"").await.unwrap();
+    }
+}
+
 /// rumqttd asserts these on its own thread, after it was started.
 fn check_config(config: &RouterConfig) -> anyhow::Result<()> {
     ensure!(
@@ -567,8 +576,7 @@ mod tests {
             let router = router.clone();
             async move { router.failed().await }
         });
-        // What rumqttd dies of; `publish` takes a Topic so that this cannot happen.
-        router.publish_to("é/x".to_owned(), b"").await.unwrap();
+        router.die().await;
         timeout(PROBE_EVERY, watcher).await.unwrap().unwrap();
         assert_eq!(next(&mut link).await, None);
         assert!(router.link(&host("edge-2")).await.is_err());

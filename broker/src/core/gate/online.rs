@@ -224,6 +224,7 @@ impl Online {
             }),
             (_, reason) => {
                 let reason = reason.unwrap_or(ReasonCode::NOT_AUTHORIZED);
+                wire.effect(Effect::Refused(reason));
                 self.inbox.answer(ticket, reason, &mut wire.output);
             }
         }
@@ -264,14 +265,8 @@ impl Online {
         now: Instant,
         output: &mut Vec<u8>,
     ) {
-        let reason = match outcome {
-            Outcome::Stored => ReasonCode::SUCCESS,
-            Outcome::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
-            Outcome::Busy => ReasonCode::QUOTA_EXCEEDED,
-            Outcome::Failed => ReasonCode::UNSPECIFIED_ERROR,
-        };
         self.heard = self.heard.max(now);
-        self.inbox.answer(ticket, reason, output);
+        self.inbox.answer(ticket, outcome.reason(), output);
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>, wire: &mut Wire) -> Result<(), Refusal> {
@@ -290,6 +285,10 @@ impl Online {
         }
         if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
             self.count_refusal(false)?;
+        }
+        // Once for the packet, not for each of its filters.
+        if let Some(refused) = codes.iter().find(|code| code.is_error()) {
+            wire.effect(Effect::Refused(*refused));
         }
         match (granted, &self.commands) {
             (Some(topic), Commands::Off) => {
