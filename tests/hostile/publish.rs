@@ -321,11 +321,12 @@ fn case_51_a_flood_is_slowed_down_and_others_are_served() {
                 wire.try_send(&post.repeat(100)).unwrap();
             }
             wire.says(&PING, &PONG);
+            wire
         });
         while !flood.is_finished() {
             site.is_well();
         }
-        flood.join().unwrap();
+        let _wire = flood.join().unwrap();
         tests::wait::until("the flood to be stored", || {
             (site.counted("outhaul_gate_stored_total") >= FLOOD as u64).then_some(())
         });

@@ -7,6 +7,8 @@
 //!
 //! Losing the router loses nothing: what it carries is in the journal. But its log drops what a slow link has not read, without a
 //! word, so every message is numbered per topic, and a link says [`Delivery::Missed`] where a number is missing.
+//!
+//! Long because it is the one file that names rumqttd, with its tests.
 
 use std::{
     collections::BTreeMap,
