@@ -133,6 +133,7 @@ if [ -z "$quick" ]; then
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh target/shipped
     check 'memory' benches/memory.sh target/shipped
+    check 'hostile cases' cargo nextest run --profile e2e --package tests --test hostile --locked
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

@@ -26,6 +26,7 @@ use anyhow::Context as _;
 use protocol::{
     id::{HostId, ReaderName, SandboxId, hex},
     key::{Issuer, Secret},
+    signed::VerifyError,
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
 };
@@ -88,6 +89,32 @@ pub enum Denied {
     /// What is known of hosts cannot be read: closed until it can.
     #[error("the store cannot be read")]
     Unavailable,
+}
+
+impl Denied {
+    /// In a word, to be counted by.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Token(TokenError::Envelope(VerifyError::UnknownKey | VerifyError::Signature)) => {
+                "signature"
+            }
+            Self::Token(TokenError::Envelope(_)) => "malformed",
+            Self::Token(TokenError::Claims) => "claims",
+            Self::Token(TokenError::Audience) => "audience",
+            Self::Token(TokenError::Expired) => "expired",
+            Self::Token(TokenError::Early) => "early",
+            Self::Token(TokenError::Delegation) => "delegation",
+            Self::Unknown => "unknown_host",
+            Self::Revoked => "revoked_host",
+            Self::Locked => "locked_host",
+            Self::Generation => "generation",
+            Self::Reader(BadReader::Unknown) => "unknown_reader",
+            Self::Reader(BadReader::Expired) => "expired_reader",
+            Self::Reader(BadReader::Off) => "reader_off",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// What became of a payload. `Stored` and `Again` may be acknowledged: it is durable.

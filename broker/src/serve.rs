@@ -158,11 +158,15 @@ impl Broker {
             audience = plane.audience(),
             "the broker serves: MQTT and HTTPS on `listen`, which hosts dial as `address`; the command line on `socket`"
         );
-        let mut local = tokio::spawn(self.socket.serve(plane.clone(), stopped.clone()));
+        let metrics = Arc::new(Metrics::new());
+        let serving = self
+            .socket
+            .serve(plane.clone(), Arc::clone(&metrics), stopped.clone());
+        let mut local = tokio::spawn(serving);
         let gate = Gate {
             plane: plane.clone(),
             registry: registry.clone(),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             offer: Offer {
                 durability: plane.durability(),
                 readers: plane.admitted().any(),

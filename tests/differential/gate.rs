@@ -149,7 +149,8 @@ impl Online {
                     self.session.stored(ticket, Outcome::Stored, self.now.mono);
                 }
                 Effect::Subscribe(_) => self.session.subscribed(Some(Vec::new())),
-                Effect::Unsubscribe
+                Effect::Refused(_)
+                | Effect::Unsubscribe
                 | Effect::Skip(_)
                 | Effect::CheckReader(_)
                 | Effect::Follow { .. } => {}

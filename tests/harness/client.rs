@@ -71,6 +71,24 @@ impl<S: Read + Write> Packets<S> {
     }
 }
 
+/// How a client of ours dials: TLS 1.3, this authority, and these protocols.
+///
+/// # Errors
+/// If the authority cannot be read.
+pub fn tls_config(ca: &Path, protocols: &[&[u8]]) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).context("read the CA")? {
+        roots.add(certificate.context("read the CA")?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
 /// What a broker said, as far as tests ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -102,16 +120,7 @@ impl Client {
     /// # Errors
     /// If the broker cannot be reached, or its certificate does not follow from `ca`.
     pub fn dial(port: u16, ca: &Path) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca).context("read the CA")? {
-            roots.add(certificate.context("read the CA")?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"mqtt".to_vec()];
+        let config = tls_config(ca, &[b"mqtt"])?;
         let tls = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
         let tcp = TcpStream::connect(("127.0.0.1", port)).context("dial the broker")?;
         tcp.set_read_timeout(Some(ANSWER_WAIT))?;

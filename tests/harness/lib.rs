@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod docker;
+pub mod enroll;
 pub mod hostile;
 pub mod local;
 pub mod programs;

@@ -1,7 +1,7 @@
-//! The broker's local API, asked with nothing but a socket: HTTP/1.0, so that an answer ends where the connection does.
+//! HTTP asked with nothing but a stream, the broker's local API above all: HTTP/1.0, so that an answer ends where the connection does.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -40,8 +40,28 @@ fn ask(
     content_type: &str,
     body: &[u8],
 ) -> anyhow::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(socket).context("reach the broker")?;
+    let stream = UnixStream::connect(socket).context("reach the broker")?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let (status, body) = http(stream, method, path, content_type, body)?;
+    anyhow::ensure!(
+        (200..300).contains(&status),
+        "{method} {path}: {status} {}",
+        String::from_utf8_lossy(&body)
+    );
+    Ok(body)
+}
+
+/// One request over any stream, as HTTP/1.0: the status and the body of its answer.
+///
+/// # Errors
+/// If the stream breaks, or what comes is no answer.
+pub fn http(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &[u8],
+) -> anyhow::Result<(u16, Vec<u8>)> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: local\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
@@ -58,14 +78,9 @@ fn ask(
     let status = String::from_utf8_lossy(head)
         .split_ascii_whitespace()
         .nth(1)
-        .unwrap_or_default()
-        .to_owned();
-    anyhow::ensure!(
-        status.starts_with('2'),
-        "{method} {path}: {status} {}",
-        String::from_utf8_lossy(body)
-    );
-    Ok(body.to_vec())
+        .and_then(|status| status.parse().ok())
+        .context("no HTTP status")?;
+    Ok((status, body.to_vec()))
 }
 
 /// One record of the journal.

@@ -28,6 +28,47 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until `condition` holds, at most `span`; if it never does, the last it said.
+///
+/// # Errors
+/// What `condition` said last.
+#[expect(clippy::disallowed_methods, reason = "see `until`")]
+pub fn until_ok<T, E>(span: Duration, mut condition: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let end = Instant::now() + span;
+    loop {
+        let said = condition();
+        if said.is_ok() || Instant::now() >= end {
+            return said;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs `work`, and says how long it took.
+#[expect(clippy::disallowed_methods, reason = "see `until`")]
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = work();
+    (value, start.elapsed())
+}
+
+/// The time, for what tests sign.
+///
+/// # Panics
+/// If the clock is before 1970.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "see `until`; a clock before 1970 cannot sign anything"
+)]
+pub fn now() -> protocol::time::UnixMillis {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock past 1970");
+    protocol::time::UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Whether `condition` stays false for `span`: for what must not happen.
 #[must_use]
 #[expect(

@@ -32,6 +32,17 @@ pub struct World {
     broker: Option<Child>,
     operator: Option<Child>,
     egress: Option<Child>,
+    /// An operator was started, so there may be containers.
+    has_operated: bool,
+}
+
+/// How a broker is started that is not to be like any other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BrokerTerms<'a> {
+    /// What it logs, if not what it always does.
+    pub log: Option<&'a str>,
+    /// How many descriptors it may have, if not as many as this process.
+    pub files_max: Option<u32>,
 }
 
 impl World {
@@ -48,6 +59,17 @@ impl World {
     /// # Errors
     /// If it does not start.
     pub fn with_broker_flags(flags: &[&str]) -> anyhow::Result<Self> {
+        let mut world = Self::empty()?;
+        world.broker_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        world.start_broker()?;
+        Ok(world)
+    }
+
+    /// A directory and a port, and nothing that runs.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn empty() -> anyhow::Result<Self> {
         // Not below a world-unreadable directory: sandboxes run as another user.
         let dir = tempfile::Builder::new()
             .prefix("outhaul-e2e-")
@@ -56,18 +78,17 @@ impl World {
         getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("{error}"))?;
         set_mode(dir.path(), 0o711)?;
         fs::create_dir_all(dir.path().join("log"))?;
-        let mut world = Self {
+        Ok(Self {
             dir,
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
             engine_socket: None,
-            broker_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            broker_flags: Vec::new(),
             broker: None,
             operator: None,
             egress: None,
-        };
-        world.start_broker()?;
-        Ok(world)
+            has_operated: false,
+        })
     }
 
     /// A broker, a host that was added with its bundle, a policy, an operator and its egress process, connected.
@@ -102,11 +123,19 @@ impl World {
     /// # Errors
     /// If it ends instead.
     pub fn start_broker(&mut self) -> anyhow::Result<()> {
+        self.start_broker_with(BrokerTerms::default())
+    }
+
+    /// The same, on other terms.
+    ///
+    /// # Errors
+    /// If it ends instead.
+    pub fn start_broker_with(&mut self, terms: BrokerTerms<'_>) -> anyhow::Result<()> {
         let listen = format!("127.0.0.1:{}", self.port);
         let address = format!("localhost:{}", self.port);
         let data = self.path("broker");
         let data = data.to_string_lossy();
-        let arguments = [
+        let mut arguments = vec![
             "serve",
             "--data-dir",
             &data,
@@ -115,9 +144,9 @@ impl World {
             "--public-address",
             &address,
         ];
-        let flags = self.broker_flags.iter().map(String::as_str);
-        let arguments: Vec<&str> = arguments.into_iter().chain(flags).collect();
-        let mut child = self.spawn("outhaul", "broker", &arguments)?;
+        arguments.extend(terms.log.iter().flat_map(|filter| ["--log", filter]));
+        arguments.extend(self.broker_flags.iter().map(String::as_str));
+        let mut child = self.spawn("outhaul", "broker", &arguments, terms.files_max)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
             Ok(None) => local::get(&socket, "/v1/status").is_ok().then_some(true),
@@ -170,7 +199,8 @@ impl World {
         let mut arguments = vec!["run"];
         arguments.extend(flags.iter().map(String::as_str));
         arguments.extend(["--policy", &policy]);
-        self.operator = Some(self.spawn("outhaul-agent", "operator", &arguments)?);
+        self.operator = Some(self.spawn("outhaul-agent", "operator", &arguments, None)?);
+        self.has_operated = true;
         Ok(())
     }
 
@@ -182,7 +212,7 @@ impl World {
         let flags = self.agent_flags();
         let mut arguments = vec!["egress"];
         arguments.extend(flags.iter().map(String::as_str));
-        self.egress = Some(self.spawn("outhaul-agent", "egress", &arguments)?);
+        self.egress = Some(self.spawn("outhaul-agent", "egress", &arguments, None)?);
         Ok(())
     }
 
@@ -243,6 +273,21 @@ impl World {
     /// Ends the broker at once, as a crash would.
     pub fn kill_broker(&mut self) {
         end(&mut self.broker);
+    }
+
+    /// The broker's process id.
+    ///
+    /// # Errors
+    /// If there is no broker.
+    pub fn broker_pid(&self) -> anyhow::Result<u32> {
+        Ok(self.broker.as_ref().context("no broker runs")?.id())
+    }
+
+    /// Whether the broker was started and has ended by itself.
+    pub fn broker_has_ended(&mut self) -> bool {
+        self.broker
+            .as_mut()
+            .is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
     /// The process ids of operator and egress.
@@ -343,12 +388,29 @@ impl World {
         fs::read_to_string(self.path("log").join(name)).unwrap_or_default()
     }
 
-    fn spawn(&self, program: &str, log: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+    fn spawn(
+        &self,
+        program: &str,
+        log: &str,
+        arguments: &[&str],
+        files_max: Option<u32>,
+    ) -> anyhow::Result<Child> {
         let file = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log").join(log))?;
-        Command::new(Programs::get().path(program))
+        let path = Programs::get().path(program);
+        let mut command = match files_max {
+            None => Command::new(path),
+            Some(files_max) => {
+                // The shell makes way for the program, so the process is the same.
+                let mut shell = Command::new("/bin/sh");
+                let script = format!("ulimit -n {files_max}; exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(path);
+                shell
+            }
+        };
+        command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -367,7 +429,9 @@ impl Drop for World {
             }
         }
         end(&mut self.operator);
-        docker::remove_containers(&self.host);
+        if self.has_operated {
+            docker::remove_containers(&self.host);
+        }
         end(&mut self.egress);
         end(&mut self.broker);
     }

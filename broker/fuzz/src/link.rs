@@ -257,7 +257,7 @@ impl Link {
                 Effect::CheckReader(_) | Effect::Follow { .. } => {
                     panic!("readers are turned off")
                 }
-                Effect::Unsubscribe | Effect::Skip(_) | Effect::Close(_) => {}
+                Effect::Unsubscribe | Effect::Skip(_) | Effect::Refused(_) | Effect::Close(_) => {}
             }
         }
         let version = self.version();

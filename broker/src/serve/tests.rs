@@ -457,3 +457,29 @@ async fn a_restart_keeps_the_identity_and_a_second_broker_is_refused() {
     );
     broker.stop().await;
 }
+
+/// A hostile case of `tests/hostile`, here because nothing that a client may send ends the router.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_77_a_broker_whose_router_dies_ends_within_a_second() {
+    const ENDED_WAIT: Duration = Duration::from_secs(1);
+    let broker = start_in(tempfile::tempdir().unwrap()).await;
+    add_host(&broker).await;
+    broker.plane.router().die().await;
+    let ended = timeout(ENDED_WAIT, broker.ended).await.unwrap().unwrap();
+    let error = format!("{:#}", ended.unwrap_err());
+    assert!(error.contains("the router has failed"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gate_counted_is_read_over_the_local_socket() {
+    let broker = start_in(tempfile::tempdir().unwrap()).await;
+    let bundle = add_host(&broker).await;
+    let ca = bundle["ca.crt"].as_str().unwrap();
+    broker.remote(ca, Method::GET, "/livez", vec![]).await;
+    let (status, text) = broker.local_bytes(Method::GET, "/v1/metrics", vec![]).await;
+    assert_eq!(status, StatusCode::OK);
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    for line in ["outhaul_gate_http_total 1", "outhaul_gate_mqtt_total 0"] {
+        assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    }
+}

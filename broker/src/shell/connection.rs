@@ -90,9 +90,7 @@ impl Gate {
         // Boxed, so that the futures which pass it on hold a pointer each and not a copy.
         let connection = Box::new(Connection::new(self, stream, until, stranger));
         let ending = connection.run().await;
-        if let Some(reason) = ending.reason {
-            metrics.refuse(reason);
-        }
+        metrics.end(ending);
     }
 }
 
@@ -242,6 +240,7 @@ where
                     self.gate.metrics.skipped.add_many(count);
                     tracing::warn!(count, "commands are larger than their host takes");
                 }
+                Effect::Refused(reason) => self.gate.metrics.refuse_packet(reason),
                 Effect::Close(ending) => return Some(ending),
             }
         }
@@ -322,6 +321,8 @@ where
             let outcome = outcome_of(accepted);
             if outcome == Outcome::Stored {
                 metrics.stored.add();
+            } else {
+                metrics.refuse_packet(outcome.reason());
             }
             session.stored(ticket, outcome, now);
         });

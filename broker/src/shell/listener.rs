@@ -125,7 +125,7 @@ impl Arrival {
         // to read, and on a fresh socket it does.
         let first = timeout(STRANGER_WAIT, stream.peek(&mut [0])).await;
         if !matches!(first, Ok(Ok(1..))) {
-            return gate.metrics.tls_failed.add();
+            return gate.metrics.silent.add();
         }
         let asked = clock::mono();
         let Some(stranger) = visitor.come_in().await else {

@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::http::serve_connection;
+use super::{http::serve_connection, metrics::Metrics};
 use crate::drive::{Peer, Plane};
 
 /// Connections at once. Past that the next waits to be accepted.
@@ -39,6 +39,7 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 struct Api {
     plane: Plane,
+    metrics: Arc<Metrics>,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -77,9 +78,15 @@ impl LocalSocket {
     }
 
     /// Serves until `stopping` turns true; then ends streams, lets other answers finish, and removes the socket.
-    pub async fn serve(self, plane: Plane, mut stopping: watch::Receiver<bool>) {
+    pub async fn serve(
+        self,
+        plane: Plane,
+        metrics: Arc<Metrics>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         let api = Api {
             plane,
+            metrics,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopping: stopping.clone(),
         };

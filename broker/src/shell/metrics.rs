@@ -1,14 +1,23 @@
-//! Counters of the gate. Numbers only; who and what is for the audit trail.
+//! Counters of the gate, and their exposition for Prometheus. Numbers only; who and what is for the audit trail.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use protocol::mqtt::ReasonCode;
 
-/// Reason codes that are refusals (MQTT 5.0 §2.4): `0x80` to `0xFF`.
-const REFUSALS: usize = 128;
+use crate::core::gate::Ending;
+
+/// What an exposition is, as HTTP calls it.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters. Each stands by itself: a reader may see one of two that belong together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics {
     /// TCP connections accepted.
     pub accepted: Counter,
@@ -16,6 +25,8 @@ pub struct Metrics {
     pub crowded: Counter,
     /// Times that accepting failed, for want of descriptors mostly.
     pub accept_failed: Counter,
+    /// TCP connections that said nothing in time.
+    pub silent: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failed: Counter,
     /// Connections that spoke neither MQTT nor HTTP.
@@ -34,61 +45,170 @@ pub struct Metrics {
     pub stored: Counter,
     /// Messages that were larger than their client takes.
     pub skipped: Counter,
-    refused: [Counter; REFUSALS],
+    /// How MQTT connections ended: the code that the client was told, if any, and why.
+    endings: Tally<(Option<ReasonCode>, &'static str)>,
+    /// Packets that were answered with a refusal while their connection went on.
+    packets: Tally<ReasonCode>,
+    /// Tokens that opened nothing, by a word of ours: the client is told none of this.
+    tokens: Tally<&'static str>,
 }
 
 impl Metrics {
     /// All zero.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            accepted: Counter::default(),
-            crowded: Counter::default(),
-            accept_failed: Counter::default(),
-            tls_failed: Counter::default(),
-            unknown: Counter::default(),
-            http: Counter::default(),
-            mqtt: Counter::default(),
-            admitted: Counter::default(),
-            ended: Counter::default(),
-            published: Counter::default(),
-            stored: Counter::default(),
-            skipped: Counter::default(),
-            refused: std::array::from_fn(|_| Counter::default()),
-        }
+        Self::default()
     }
 
-    /// Counts a connection that was ended with `reason`.
-    pub fn refuse(&self, reason: ReasonCode) {
-        if let Some(counter) = self.refusals_of(reason) {
-            counter.add();
-        }
+    /// Counts how an MQTT connection ended.
+    pub fn end(&self, ending: Ending) {
+        self.endings.add((ending.reason, ending.why));
+    }
+
+    /// Counts a packet that was refused while its connection goes on.
+    pub fn refuse_packet(&self, reason: ReasonCode) {
+        self.packets.add(reason);
+    }
+
+    /// Counts a token that opened nothing.
+    pub fn refuse_token(&self, why: &'static str) {
+        self.tokens.add(why);
     }
 
     /// How many connections were ended with `reason`.
     #[must_use]
     pub fn refused(&self, reason: ReasonCode) -> u64 {
-        self.refusals_of(reason).map_or(0, Counter::count)
-    }
-
-    /// Every reason that ended a connection, and how many.
-    pub fn refusals(&self) -> impl Iterator<Item = (ReasonCode, u64)> {
-        ReasonCode::ALL
+        let counts = self.endings.counts();
+        counts
             .iter()
-            .map(|reason| (*reason, self.refused(*reason)))
-            .filter(|(_, count)| *count > 0)
+            .filter(|((told, _), _)| *told == Some(reason))
+            .map(|(_, count)| count)
+            .sum()
     }
 
-    fn refusals_of(&self, reason: ReasonCode) -> Option<&Counter> {
-        let at = usize::from(reason.value()).checked_sub(0x80)?;
-        self.refused.get(at)
+    /// Everything, in Prometheus' text format. Pure: who serves it says to whom.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        for (name, help, counter) in self.plain() {
+            head(&mut text, name, help);
+            sample(&mut text, name, "", counter.count());
+        }
+        let name = "outhaul_gate_connections_ended_total";
+        head(
+            &mut text,
+            name,
+            "MQTT connections that ended, by what the client was told and why.",
+        );
+        for ((reason, why), count) in self.endings.counts() {
+            let reason = reason.map_or_else(|| "none".to_owned(), code);
+            let labels = format!("{{reason=\"{reason}\",why=\"{why}\"}}");
+            sample(&mut text, name, &labels, count);
+        }
+        let name = "outhaul_gate_packets_refused_total";
+        head(
+            &mut text,
+            name,
+            "Packets that were refused while their connection went on, by reason.",
+        );
+        for (reason, count) in self.packets.counts() {
+            let labels = format!("{{reason=\"{}\"}}", code(reason));
+            sample(&mut text, name, &labels, count);
+        }
+        let name = "outhaul_gate_tokens_refused_total";
+        head(
+            &mut text,
+            name,
+            "Tokens that opened nothing, by what the client is not told.",
+        );
+        for (why, count) in self.tokens.counts() {
+            sample(&mut text, name, &format!("{{why=\"{why}\"}}"), count);
+        }
+        text
+    }
+
+    fn plain(&self) -> [(&'static str, &'static str, &Counter); 13] {
+        [
+            (
+                "outhaul_gate_tcp_accepted_total",
+                "TCP connections accepted.",
+                &self.accepted,
+            ),
+            (
+                "outhaul_gate_tcp_crowded_total",
+                "TCP connections closed at once, since too many wait.",
+                &self.crowded,
+            ),
+            (
+                "outhaul_gate_tcp_accept_failures_total",
+                "Times that accepting a connection failed.",
+                &self.accept_failed,
+            ),
+            (
+                "outhaul_gate_tcp_silent_total",
+                "TCP connections that said nothing in time.",
+                &self.silent,
+            ),
+            (
+                "outhaul_gate_tls_failed_total",
+                "TLS handshakes that failed or took too long.",
+                &self.tls_failed,
+            ),
+            (
+                "outhaul_gate_speech_unknown_total",
+                "Connections that spoke neither MQTT nor HTTP.",
+                &self.unknown,
+            ),
+            (
+                "outhaul_gate_http_total",
+                "Connections that spoke HTTP.",
+                &self.http,
+            ),
+            (
+                "outhaul_gate_mqtt_total",
+                "Connections that spoke MQTT.",
+                &self.mqtt,
+            ),
+            (
+                "outhaul_gate_admitted_total",
+                "Principals that came online.",
+                &self.admitted,
+            ),
+            (
+                "outhaul_gate_left_total",
+                "Principals that went offline.",
+                &self.ended,
+            ),
+            (
+                "outhaul_gate_published_total",
+                "Publishes that were handed on to be stored.",
+                &self.published,
+            ),
+            (
+                "outhaul_gate_stored_total",
+                "Publishes that were answered as stored.",
+                &self.stored,
+            ),
+            (
+                "outhaul_gate_commands_skipped_total",
+                "Commands that were larger than their host takes.",
+                &self.skipped,
+            ),
+        ]
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
+fn code(reason: ReasonCode) -> String {
+    format!("0x{:02X}", reason.value())
+}
+
+fn head(text: &mut String, name: &str, help: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+}
+
+fn sample(text: &mut String, name: &str, labels: &str, count: u64) {
+    let _ = writeln!(text, "{name}{labels} {count}");
 }
 
 /// A number that only grows.
@@ -113,23 +233,80 @@ impl Counter {
     }
 }
 
+/// Numbers that only grow, by labels of ours: as many as the program has words for, whatever strangers send.
+#[derive(Debug)]
+struct Tally<K>(Mutex<BTreeMap<K, u64>>);
+
+impl<K: Ord + Clone> Tally<K> {
+    fn add(&self, key: K) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(key).or_default() += 1;
+    }
+
+    fn counts(&self) -> BTreeMap<K, u64> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const fn ending(reason: Option<ReasonCode>, why: &'static str) -> Ending {
+        Ending { reason, why }
+    }
+
     #[test]
-    fn refusals_are_counted_by_their_reason() {
+    fn endings_are_counted_by_what_was_told_and_why() {
         let metrics = Metrics::new();
-        metrics.refuse(ReasonCode::NOT_AUTHORIZED);
-        metrics.refuse(ReasonCode::NOT_AUTHORIZED);
-        metrics.refuse(ReasonCode::MAXIMUM_CONNECT_TIME);
-        let refusals: Vec<_> = metrics.refusals().collect();
-        assert_eq!(
-            refusals,
-            [
-                (ReasonCode::NOT_AUTHORIZED, 2),
-                (ReasonCode::MAXIMUM_CONNECT_TIME, 1)
-            ]
-        );
+        let told = Some(ReasonCode::NOT_AUTHORIZED);
+        metrics.end(ending(told, "no token"));
+        metrics.end(ending(told, "its token ended meanwhile"));
+        metrics.end(ending(None, "not MQTT"));
+        assert_eq!(metrics.refused(ReasonCode::NOT_AUTHORIZED), 2);
+        assert_eq!(metrics.refused(ReasonCode::MALFORMED_PACKET), 0);
+        let text = metrics.to_prometheus();
+        for line in [
+            "outhaul_gate_connections_ended_total{reason=\"0x87\",why=\"no token\"} 1\n",
+            "outhaul_gate_connections_ended_total{reason=\"none\",why=\"not MQTT\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_sample_has_its_type_and_stands_behind_it() {
+        let metrics = Metrics::new();
+        metrics.accepted.add();
+        metrics.refuse_packet(ReasonCode::PAYLOAD_FORMAT_INVALID);
+        metrics.refuse_token("expired");
+        let text = metrics.to_prometheus();
+        let mut name = "";
+        for line in text.lines() {
+            if let Some(typed) = line.strip_prefix("# TYPE ") {
+                name = typed.strip_suffix(" counter").unwrap();
+            } else if !line.starts_with("# HELP ") {
+                let rest = line.strip_prefix(name).unwrap();
+                assert!(rest.starts_with([' ', '{']), "{line}");
+                let value = line.rsplit(' ').next().unwrap();
+                value.parse::<u64>().unwrap();
+            }
+        }
+        for line in [
+            "outhaul_gate_tcp_accepted_total 1\n",
+            "outhaul_gate_packets_refused_total{reason=\"0x99\"} 1\n",
+            "outhaul_gate_tokens_refused_total{why=\"expired\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -146,6 +146,17 @@ impl Registry {
         }
     }
 
+    /// Ends every connection whose principal `is_meant`, since its rights were taken away.
+    pub fn withdraw_if(&self, is_meant: impl Fn(&Who) -> bool) {
+        let mut seats = self.lock();
+        for (who, seat) in seats.seats.iter_mut().filter(|(who, _)| is_meant(who)) {
+            seat.end(End {
+                reason: ReasonCode::ADMINISTRATIVE_ACTION,
+                why: withdrawn_why(who),
+            });
+        }
+    }
+
     /// Ends every connection whose principal `is_meant`.
     pub fn disconnect_if(&self, is_meant: impl Fn(&Who) -> bool, end: End) {
         let mut seats = self.lock();
@@ -299,22 +310,29 @@ impl Pace {
     }
 }
 
-/// Ends the connections of hosts that lose their rights, as they lose them. Runs as long as the plane.
+/// Why a connection of `who` ends whose rights were taken away.
+#[must_use]
+pub const fn withdrawn_why(who: &Who) -> &'static str {
+    match who {
+        Who::Subject(_) => "its host was revoked or locked",
+        Who::Reader { .. } => "its reader was removed",
+    }
+}
+
+/// Ends the connections of those who lose their rights, as they lose them. Runs as long as the plane.
 pub async fn close_withdrawn(registry: Registry, plane: Plane) {
-    const END: End = End {
-        reason: ReasonCode::ADMINISTRATIVE_ACTION,
-        why: "its rights were taken away",
-    };
     let mut withdrawals = plane.withdrawals();
     loop {
-        match withdrawals.recv().await {
-            Ok(withdrawn) => registry.disconnect_if(|who| withdrawn.concerns(who), END),
+        let is_meant: Box<dyn Fn(&Who) -> bool + Send> = match withdrawals.recv().await {
+            Ok(withdrawn) => Box::new(move |who| withdrawn.concerns(who)),
             // Some were lost: look at all.
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                registry.disconnect_if(|who| plane.is_withdrawn(who), END);
+                let plane = plane.clone();
+                Box::new(move |who| plane.is_withdrawn(who))
             }
             Err(broadcast::error::RecvError::Closed) => return,
-        }
+        };
+        registry.withdraw_if(is_meant);
     }
 }
 

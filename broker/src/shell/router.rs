@@ -7,6 +7,8 @@
 //!
 //! Losing the router loses nothing: what it carries is in the journal. But its log drops what a slow link has not read, without a
 //! word, so every message is numbered per topic, and a link says [`Delivery::Missed`] where a number is missing.
+//!
+//! Long because it is the one file that names rumqttd, with its tests.
 
 use std::{
     collections::BTreeMap,
@@ -266,6 +268,15 @@ impl Router {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Router")
+    }
+}
+
+/// For tests of what becomes of the broker.
+#[cfg(test)]
+impl Router {
+    /// Ends the router's thread by what rumqttd dies of; `publish` takes a Topic so that this cannot happen.
+    pub(crate) async fn die(&self) {
+        self.publish_to("é/x".to_owned(), b"").await.unwrap();
     }
 }
 
@@ -567,8 +578,7 @@ mod tests {
             let router = router.clone();
             async move { router.failed().await }
         });
-        // What rumqttd dies of; `publish` takes a Topic so that this cannot happen.
-        router.publish_to("é/x".to_owned(), b"").await.unwrap();
+        router.die().await;
         timeout(PROBE_EVERY, watcher).await.unwrap().unwrap();
         assert_eq!(next(&mut link).await, None);
         assert!(router.link(&host("edge-2")).await.is_err());

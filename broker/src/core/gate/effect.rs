@@ -45,6 +45,8 @@ pub enum Effect {
     },
     /// So many messages were larger than the client takes, and are not sent.
     Skip(usize),
+    /// A packet was answered with this refusal, and the connection goes on: to be counted.
+    Refused(ReasonCode),
     /// Write out what is in [`super::Session::output`] and close. The last effect.
     Close(Ending),
 }
@@ -71,6 +73,19 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// What it is acknowledged with.
+    #[must_use]
+    pub const fn reason(self) -> ReasonCode {
+        match self {
+            Self::Stored => ReasonCode::SUCCESS,
+            Self::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Busy => ReasonCode::QUOTA_EXCEEDED,
+            Self::Failed => ReasonCode::UNSPECIFIED_ERROR,
+        }
+    }
+}
+
 /// Shows neither tokens nor payloads.
 impl fmt::Debug for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +100,7 @@ impl fmt::Debug for Effect {
             Self::Unsubscribe => f.write_str("Unsubscribe"),
             Self::Follow { from, .. } => write!(f, "Follow({from:?})"),
             Self::Skip(count) => write!(f, "Skip({count})"),
+            Self::Refused(reason) => write!(f, "Refused({reason})"),
             Self::Close(ending) => write!(f, "Close({ending:?})"),
         }
     }

@@ -247,6 +247,7 @@ impl Online {
             }),
             (_, reason) => {
                 let reason = reason.unwrap_or(ReasonCode::NOT_AUTHORIZED);
+                wire.effect(Effect::Refused(reason));
                 self.inbox.answer(ticket, reason, &mut wire.output);
             }
         }
@@ -294,12 +295,7 @@ impl Online {
         now: Instant,
         wire: &mut Wire,
     ) -> Result<(), Refusal> {
-        let reason = match outcome {
-            Outcome::Stored => ReasonCode::SUCCESS,
-            Outcome::Invalid => ReasonCode::PAYLOAD_FORMAT_INVALID,
-            Outcome::Busy => ReasonCode::QUOTA_EXCEEDED,
-            Outcome::Failed => ReasonCode::UNSPECIFIED_ERROR,
-        };
+        let reason = outcome.reason();
         self.heard = self.heard.max(now);
         if reason.is_error() && wire.version == Version::V311 {
             // Its PUBACK would mean success.
@@ -325,6 +321,10 @@ impl Online {
         }
         if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
             self.count_refusal(false)?;
+        }
+        // Once for the packet, not for each of its filters.
+        if let Some(refused) = codes.iter().find(|code| code.is_error()) {
+            wire.effect(Effect::Refused(*refused));
         }
         match (granted, &self.commands) {
             (Some(topic), Commands::Off) => {

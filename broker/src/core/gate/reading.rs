@@ -192,6 +192,9 @@ impl Online {
         if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
             self.count_refusal(false)?;
         }
+        if let Some(refused) = codes.iter().find(|code| code.is_error()) {
+            wire.effect(Effect::Refused(*refused));
+        }
         suback(subscribe.id, &codes, wire);
         Ok(())
     }

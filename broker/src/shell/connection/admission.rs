@@ -7,7 +7,11 @@ use super::{Connection, OnlineParts};
 use crate::{
     core::principal::Who,
     drive::{Denied, Plane},
-    shell::{clock, keys::fill_random, registry::NoSeat},
+    shell::{
+        clock,
+        keys::fill_random,
+        registry::{NoSeat, withdrawn_why},
+    },
 };
 
 /// Tells the plane who is here, and who no longer.
@@ -46,6 +50,7 @@ where
             Ok(_) | Err(Denied::Unavailable) => Err(ReasonCode::SERVER_UNAVAILABLE),
             Err(denied) => {
                 tracing::debug!(%denied, "a token is refused");
+                self.gate.metrics.refuse_token(denied.word());
                 Err(ReasonCode::NOT_AUTHORIZED)
             }
         };
@@ -60,6 +65,7 @@ where
             Ok(_) => Err(ReasonCode::SERVER_UNAVAILABLE),
             Err(bad) => {
                 tracing::debug!(%bad, "a reader is refused");
+                self.gate.metrics.refuse_token(Denied::from(bad).word());
                 Err(ReasonCode::NOT_AUTHORIZED)
             }
         };
@@ -90,7 +96,7 @@ where
         // From here on a revocation finds us in the registry; one that came before is found here.
         if self.gate.plane.is_withdrawn(who) {
             let reason = ReasonCode::NOT_AUTHORIZED;
-            return self.session.end(reason, "its rights were taken away");
+            return self.session.end(reason, withdrawn_why(who));
         }
         let kept = match who {
             Who::Subject(_) => None,

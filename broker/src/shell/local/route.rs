@@ -4,8 +4,8 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection},
-    http::StatusCode,
-    response::IntoResponse as _,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
 use protocol::{
@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     drive::{Extra, Peer},
-    shell::store::{AUDIT_ROWS_MAX, SandboxRow},
+    shell::{
+        metrics::CONTENT_TYPE,
+        store::{AUDIT_ROWS_MAX, SandboxRow},
+    },
 };
 
 /// The longest request body, in bytes: a command fills a packet at most.
@@ -47,6 +50,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/records", get(records::stream))
         .route("/v1/audit", get(audit))
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .fallback(|| async {
             No::new(
                 StatusCode::NOT_FOUND,
@@ -172,6 +176,11 @@ async fn status(State(api): State<Api>) -> Answer {
         "next_offset": api.plane.journal().next_offset(),
         "connected_hosts": api.plane.connected_hosts(),
     }))
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (kind, api.metrics.to_prometheus()).into_response()
 }
 
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, No> {

@@ -47,6 +47,8 @@ fn each_filter_has_its_code_and_only_the_allowed_one_is_active() {
         "$SYS/#",
     ];
     assert_eq!(client.subscribe(&filters), []);
+    let counted = Some(Effect::Refused(ReasonCode::NOT_AUTHORIZED));
+    assert_eq!(client.session.poll_effect(), counted, "once");
     assert!(matches!(
         client.session.poll_effect(),
         Some(Effect::Subscribe(_))
@@ -67,7 +69,7 @@ fn commands_come_at_qos_1_or_not_at_all() {
             id(1),
             List::from(&[one]),
         )));
-        if client.session.poll_effect().is_some() {
+        if let Some(Effect::Subscribe(_)) = client.session.poll_effect() {
             client.session.subscribed(Some(Vec::new()));
             said = client.said();
         }

@@ -75,6 +75,9 @@ fn a_publish_that_is_not_permitted_gets_0x87_and_the_third_ends_it() {
     let foreign = "v1/edge-1/build-8/events";
     assert_eq!(client.publish(qos1(foreign, 1)), [Said::PubAck(1, 0x87)]);
     assert_eq!(client.publish(qos1("$SYS/x", 2)), [Said::PubAck(2, 0x87)]);
+    let counted = Some(Effect::Refused(ReasonCode::NOT_AUTHORIZED));
+    assert_eq!(client.session.poll_effect(), counted);
+    assert_eq!(client.session.poll_effect(), counted);
     assert_eq!(client.session.poll_effect(), None, "nothing is stored");
     assert_eq!(client.publish(qos1(foreign, 3)), [Said::Disconnect(0x87)]);
     assert_eq!(client.ending(), Some(0x87));
@@ -160,6 +163,8 @@ fn a_payload_that_says_it_is_text_and_is_not_gets_0x99() {
     publish.properties.payload_is_text = true;
     publish.payload = &[0xFF];
     assert_eq!(client.publish(publish), [Said::PubAck(1, 0x99)]);
+    let counted = Some(Effect::Refused(ReasonCode::PAYLOAD_FORMAT_INVALID));
+    assert_eq!(client.session.poll_effect(), counted);
     assert_eq!(client.session.poll_effect(), None);
 }
 
