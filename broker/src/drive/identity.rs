@@ -286,6 +286,7 @@ impl Plane {
             token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
             time: now,
             generation,
+            authorities: None,
         })
     }
 
