@@ -1,6 +1,7 @@
 //! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
 
 mod api;
+mod ca;
 mod client;
 mod dispatcher;
 mod events;
@@ -97,6 +98,9 @@ enum Command {
     /// Hosts: where sandboxes run
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Certificates: what hosts trust, and the authority's rotation
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -179,6 +183,7 @@ impl Cli {
         match self.command {
             Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
             Command::Host(command) => host::execute(&context, command).await,
+            Command::Ca(command) => ca::execute(&context, command).await,
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

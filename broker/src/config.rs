@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 use crate::shell::{
-    certificate::host_name,
+    certificate::{ServerFiles, TlsFiles, host_name},
     journal::Durability,
     log::LogFormat,
     router::{self, RouterConfig},
@@ -52,6 +52,15 @@ pub struct ServeFlags {
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
     #[arg(long, env = "OUTHAUL_DURABILITY", value_name = "fsync|os")]
     pub durability: Option<String>,
+    /// Server certificate, PEM, with what leads to the authority behind it [default: the broker's own CA issues one]
+    #[arg(long, env = "OUTHAUL_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The server certificate's key, PEM
+    #[arg(long, env = "OUTHAUL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities that hosts are to trust, PEM; without a server certificate, beside the broker's own CA
+    #[arg(long, env = "OUTHAUL_TLS_AUTHORITY", value_name = "FILE")]
+    pub tls_authority: Option<PathBuf>,
     /// Hours that a host may be away after its last token ended [default: 72]
     #[arg(long, env = "OUTHAUL_RECOVERY_WINDOW_HOURS", value_name = "HOURS")]
     pub recovery_window_hours: Option<u64>,
@@ -91,8 +100,22 @@ pub struct RawConfig {
     pub log: Option<String>,
     /// `text` or `json`.
     pub log_format: Option<String>,
+    /// Certificates that someone else issues.
+    pub tls: Option<RawTls>,
     /// The embedded router's own settings: any of them, over our defaults.
     pub router: Option<toml::Table>,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTls {
+    /// The server's certificate, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+    /// The authorities that hosts are to trust, PEM.
+    pub authority: Option<PathBuf>,
 }
 
 /// What the broker runs with.
@@ -106,6 +129,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What hosts dial; port 0 is the one that is listened on.
     pub public_address: Authority,
+    /// Certificates that someone else issues.
+    pub tls: TlsFiles,
     /// When a message counts as kept.
     pub durability: Durability,
     /// How long a host may be away after its last token ended.
@@ -180,8 +205,49 @@ impl RawConfig {
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            tls: match (self.tls, below.tls) {
+                (Some(tls), Some(below)) => Some(tls.over(below)),
+                (tls, below) => tls.or(below),
+            },
             router: self.router.or(below.router),
         }
+    }
+}
+
+impl RawTls {
+    fn over(self, below: Self) -> Self {
+        Self {
+            certificate: self.certificate.or(below.certificate),
+            key: self.key.or(below.key),
+            authority: self.authority.or(below.authority),
+        }
+    }
+}
+
+impl TryFrom<RawTls> for TlsFiles {
+    type Error = anyhow::Error;
+
+    fn try_from(raw: RawTls) -> anyhow::Result<Self> {
+        let server = match (raw.certificate, raw.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(ServerFiles { certificate, key }),
+            (Some(_), None) => {
+                bail!("tls.certificate is set and tls.key is not: name the certificate's key")
+            }
+            (None, Some(_)) => {
+                bail!("tls.key is set and tls.certificate is not: name the key's certificate")
+            }
+        };
+        if server.is_some() && raw.authority.is_none() {
+            bail!(
+                "tls.certificate is set and tls.authority is not: name the authority that bundles shall carry; the \
+                 system's trust store is not used"
+            );
+        }
+        Ok(Self {
+            server,
+            authority: raw.authority,
+        })
     }
 }
 
@@ -197,6 +263,11 @@ impl From<ServeFlags> for RawConfig {
             install_key_hours: flags.install_key_hours,
             log: flags.log,
             log_format: flags.log_format,
+            tls: Some(RawTls {
+                certificate: flags.tls_certificate,
+                key: flags.tls_key,
+                authority: flags.tls_authority,
+            }),
             router: None,
         }
     }
@@ -220,6 +291,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir,
             listen,
             public_address,
+            tls: raw.tls.unwrap_or_default().try_into()?,
             durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
             recovery_window: hours(
                 "recovery_window_hours",
@@ -412,8 +484,9 @@ mod tests {
 
     #[test]
     fn every_default_that_the_example_shows_is_the_one_that_holds() {
-        // These two depend on who runs it and where.
+        // These depend on who runs it and where.
         let raw = RawConfig {
+            tls: None,
             data_dir: None,
             socket: None,
             public_address: None,
@@ -471,21 +544,51 @@ mod tests {
     }
 
     #[test]
+    fn certificates_come_whole_or_not_at_all() {
+        let files =
+            config("[tls]\ncertificate = \"/a.pem\"\nkey = \"/a.key\"\nauthority = \"/ca.pem\"\n");
+        let files = files.unwrap().tls;
+        assert_eq!(files.server.unwrap().key, Path::new("/a.key"));
+        assert_eq!(files.authority.as_deref(), Some(Path::new("/ca.pem")));
+        let announced = config("[tls]\nauthority = \"/ca.pem\"\n").unwrap().tls;
+        assert!(announced.server.is_none() && announced.authority.is_some());
+        for (toml, says) in [
+            ("certificate = \"/a.pem\"", "tls.key is not"),
+            ("key = \"/a.key\"", "tls.certificate is not"),
+            (
+                "certificate = \"/a.pem\"\nkey = \"/a.key\"",
+                "tls.authority is not",
+            ),
+        ] {
+            let error = config(&format!("[tls]\n{toml}\n")).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
     fn flags_go_over_the_file_and_the_file_over_defaults() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("broker.toml");
         std::fs::write(
             &path,
-            "durability = \"os\"\ninstall_key_hours = 2\n[router]\nmax_connections = 7\n",
+            "durability = \"os\"\ninstall_key_hours = 2\n[tls]\nauthority = \"/below.pem\"\ncertificate = \"/c.pem\"\n\
+             [router]\nmax_connections = 7\n",
         )
         .unwrap();
         let flags = ServeFlags {
             config: Some(path),
             install_key_hours: Some(3),
+            tls_key: Some("/c.key".into()),
+            tls_authority: Some("/above.pem".into()),
             ..ServeFlags::default()
         };
         let config = Config::load(flags).unwrap();
         assert_eq!(config.durability, Durability::Os);
+        assert_eq!(
+            config.tls.authority.as_deref(),
+            Some(Path::new("/above.pem"))
+        );
+        assert!(config.tls.server.is_some(), "one half from each");
         assert_eq!(config.install_key_life, Duration::from_secs(3 * 3600));
         assert_eq!(config.recovery_window, Duration::from_secs(72 * 3600));
         let router = router::default_config();

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod challenge;
 pub mod dedup;
 pub mod exchange;
+pub mod expiry;
 pub mod gate;
 pub mod hosts;
 pub mod journal;

@@ -2,6 +2,7 @@
 //! owner's alone, and every change names the user id that the kernel gave.
 
 mod answer;
+mod certificate;
 mod host;
 mod records;
 mod route;
@@ -22,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::http::serve_connection;
+use super::{certificate::Certificates, http::serve_connection};
 use crate::drive::{Peer, Plane};
 
 /// Connections at once. Past that the next waits to be accepted.
@@ -38,6 +39,7 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 struct Api {
     plane: Plane,
+    certificates: Arc<Certificates>,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -76,9 +78,15 @@ impl LocalSocket {
     }
 
     /// Serves until `stopping` turns true; then ends streams, lets other answers finish, and removes the socket.
-    pub async fn serve(self, plane: Plane, mut stopping: watch::Receiver<bool>) {
+    pub async fn serve(
+        self,
+        plane: Plane,
+        certificates: Arc<Certificates>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         let api = Api {
             plane,
+            certificates,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopping: stopping.clone(),
         };

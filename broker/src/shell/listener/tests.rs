@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     core::gate::tests::Said,
     shell::{
-        certificate::Certificates,
+        certificate::{Certificates, TlsFiles},
         connection::tests::{Client, World},
         keys::DataDir,
     },
@@ -34,7 +34,9 @@ impl Port {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
         let directory = DataDir::open(&place.path().join("data")).unwrap();
-        let certificates = Certificates::open(&directory, "localhost", clock::unix()).unwrap();
+        let certificates =
+            Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())
+                .unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = |mut stream: TlsStream<TcpStream>, _| async move {
@@ -50,7 +52,7 @@ impl Port {
         Self {
             world,
             address,
-            authority: certificates.authority_pem().to_owned(),
+            authority: certificates.facts().borrow().authorities_pem(),
             _place: place,
         }
     }
