@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+use crate::core::network::Network;
 use crate::shell::{
     certificate::{ServerFiles, TlsFiles, host_name},
     journal::Durability,
@@ -31,6 +32,8 @@ const RECOVERY_WINDOW_HOURS_MAX: u64 = 90 * 24;
 const INSTALL_KEY_HOURS: u64 = 24;
 /// The most of it, in hours: a week.
 const INSTALL_KEY_HOURS_MAX: u64 = 7 * 24;
+/// Ranges of load balancers: each connection is compared with all.
+const NETWORKS_MAX: usize = 64;
 /// The longest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -52,6 +55,14 @@ pub struct ServeFlags {
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
     #[arg(long, env = "OUTHAUL_DURABILITY", value_name = "fsync|os")]
     pub durability: Option<String>,
+    /// Load balancers before the broker, as ranges of addresses: each must begin a connection with a PROXY header, version 2
+    #[arg(
+        long,
+        env = "OUTHAUL_PROXY_PROTOCOL_FROM",
+        value_name = "RANGE,…",
+        value_delimiter = ','
+    )]
+    pub proxy_protocol_from: Option<Vec<String>>,
     /// Server certificate, PEM, with what leads to the authority behind it [default: the broker's own CA issues one]
     #[arg(long, env = "OUTHAUL_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
@@ -96,6 +107,8 @@ pub struct RawConfig {
     pub recovery_window_hours: Option<u64>,
     /// Hours that an unused install key is good.
     pub install_key_hours: Option<u64>,
+    /// Ranges of addresses that a PROXY header comes from.
+    pub proxy_protocol_from: Option<Vec<String>>,
     /// What to log.
     pub log: Option<String>,
     /// `text` or `json`.
@@ -137,6 +150,8 @@ pub struct Config {
     pub recovery_window: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
+    /// Load balancers, from which a PROXY header comes first.
+    pub proxy_protocol_from: Vec<Network>,
     /// What to log, in the notation of `tracing_subscriber`; the default if none.
     pub log: Option<String>,
     /// How log lines look.
@@ -203,6 +218,7 @@ impl RawConfig {
             durability: self.durability.or(below.durability),
             recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
+            proxy_protocol_from: self.proxy_protocol_from.or(below.proxy_protocol_from),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             tls: match (self.tls, below.tls) {
@@ -261,6 +277,7 @@ impl From<ServeFlags> for RawConfig {
             durability: flags.durability,
             recovery_window_hours: flags.recovery_window_hours,
             install_key_hours: flags.install_key_hours,
+            proxy_protocol_from: flags.proxy_protocol_from,
             log: flags.log,
             log_format: flags.log_format,
             tls: Some(RawTls {
@@ -303,6 +320,7 @@ impl TryFrom<RawConfig> for Config {
                 raw.install_key_hours.unwrap_or(INSTALL_KEY_HOURS),
                 1..=INSTALL_KEY_HOURS_MAX,
             )?,
+            proxy_protocol_from: parse_networks(&raw.proxy_protocol_from.unwrap_or_default())?,
             log: raw.log,
             log_format: parse_log_format(raw.log_format.as_deref().unwrap_or("text"))?,
             router: router_config(raw.router.unwrap_or_default())?,
@@ -413,6 +431,20 @@ fn hours(
         );
     }
     Ok(Duration::from_secs(hours * 3600))
+}
+
+fn parse_networks(ranges: &[String]) -> anyhow::Result<Vec<Network>> {
+    if ranges.len() > NETWORKS_MAX {
+        bail!(
+            "proxy_protocol_from has {} ranges; allowed are {NETWORKS_MAX}",
+            ranges.len()
+        );
+    }
+    let parse = |range: &String| {
+        let read = || format!("read proxy_protocol_from {range:?}");
+        range.parse().with_context(read)
+    };
+    ranges.iter().map(parse).collect()
 }
 
 fn parse_durability(text: &str) -> anyhow::Result<Durability> {
@@ -604,6 +636,7 @@ mod tests {
             ("install_key_hours = 0", "1 to 168"),
             ("public_address = \"https://x\"", "public_address"),
             ("log_format = \"xml\"", "json"),
+            ("proxy_protocol_from = [\"10.0.0.1/8\"]", "10.0.0.1/8"),
             ("listen = \"8443\"", "listen"),
         ] {
             let error = format!("{:#}", config(toml).unwrap_err());

@@ -9,6 +9,8 @@ pub mod expiry;
 pub mod gate;
 pub mod hosts;
 pub mod journal;
+pub mod network;
 pub mod presence;
 pub mod principal;
+pub mod proxy_protocol;
 pub mod sandbox;

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     config::{Authority, Config},
-    core::expiry::Watch,
+    core::{expiry::Watch, network::Network},
     drive::{Parts, Plane},
     shell::{
         certificate::Certificates,
@@ -68,6 +68,7 @@ pub struct Broker {
     socket_path: PathBuf,
     data_dir: PathBuf,
     hangup: Signal,
+    proxies: Vec<Network>,
 }
 
 /// What is on disk, opened.
@@ -125,6 +126,7 @@ impl Broker {
             socket_path: config.socket,
             data_dir: config.data_dir,
             hangup,
+            proxies: config.proxy_protocol_from,
         })
     }
 
@@ -173,7 +175,7 @@ impl Broker {
         let mut gate = tokio::spawn(serve_gate(
             self.listener,
             gate,
-            Arc::clone(&self.certificates),
+            (Arc::clone(&self.certificates), self.proxies),
             stopped,
         ));
         let withdrawals = tokio::spawn(close_withdrawn(registry.clone(), plane.clone()));
@@ -254,7 +256,7 @@ async fn blocking<T: Send + 'static>(
 async fn serve_gate(
     listener: TcpListener,
     gate: Gate,
-    certificates: Arc<Certificates>,
+    (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
     let web = Web::new(gate.plane.clone());
@@ -263,7 +265,7 @@ async fn serve_gate(
         async move { web.serve(stream).await }
     };
     tokio::select! {
-        () = listener::serve(listener, certificates.current(), gate, serve_http) => {}
+        () = listener::serve(listener, certificates.current(), gate, proxies, serve_http) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
 }

@@ -16,6 +16,8 @@ pub struct Metrics {
     pub crowded: Counter,
     /// Times that accepting failed, for want of descriptors mostly.
     pub accept_failed: Counter,
+    /// Connections from a listed load balancer without a PROXY header that can be used.
+    pub proxy_failed: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failed: Counter,
     /// Connections that spoke neither MQTT nor HTTP.
@@ -45,6 +47,7 @@ impl Metrics {
             accepted: Counter::default(),
             crowded: Counter::default(),
             accept_failed: Counter::default(),
+            proxy_failed: Counter::default(),
             tls_failed: Counter::default(),
             unknown: Counter::default(),
             http: Counter::default(),
