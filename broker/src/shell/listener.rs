@@ -10,6 +10,7 @@ mod tests;
 
 use std::{
     future::Future,
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ use crate::core::{
     network::Network,
     proxy_protocol::{HEAD_BYTES, HEADER_BYTES_MAX, Parsed, parse},
 };
-use door::{Door, Unnamed, Visitor};
+use door::{Door, Stranger, Unnamed, Visitor};
 
 pub use door::{
     DELAY_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VISITORS_MAX, VISITORS_PER_ADDRESS_MAX,
@@ -72,6 +73,10 @@ pub async fn serve<F, H>(
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_client(&error) => {
+                gate.metrics.accept_failed.add();
+                continue;
+            }
             Err(error) => {
                 gate.metrics.accept_failed.add();
                 if !is_failing {
@@ -105,6 +110,15 @@ pub async fn serve<F, H>(
         };
         tokio::spawn(arrival.serve(serve_http.clone()));
     }
+}
+
+/// Whether accepting failed for the client that was next, and not for us: the next one need not wait.
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 /// Whose a connection is.
@@ -179,10 +193,10 @@ impl Arrival {
             Ok(Speech::Mqtt) => gate.serve(stream, until, stranger).await,
             Ok(Speech::Http) => {
                 gate.metrics.http.add();
-                let room = timeout_at(until.into(), http.acquire_owned()).await;
-                drop(stranger);
-                if let Ok(Ok(room)) = room {
-                    serve_within(serve_http(stream, peer), room).await;
+                // Over HTTP nobody ever proves who they are: they stay strangers to the end, and no address has more than its share of
+                // the room.
+                if let Ok(Ok(room)) = timeout_at(until.into(), http.acquire_owned()).await {
+                    serve_within(serve_http(stream, peer), (room, stranger)).await;
                 }
             }
             Ok(Speech::Unknown) | Err(_) => gate.metrics.unknown.add(),
@@ -209,7 +223,7 @@ async fn read_header(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
     }
 }
 
-async fn serve_within(serving: impl Future<Output = ()>, room: OwnedSemaphorePermit) {
+async fn serve_within(serving: impl Future<Output = ()>, room: (OwnedSemaphorePermit, Stranger)) {
     let _ = timeout(HTTP_WAIT, serving).await;
     drop(room);
 }

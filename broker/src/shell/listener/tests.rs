@@ -22,6 +22,9 @@ use crate::{
 /// Nothing here takes as long.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A client whose HTTP requests never end.
+const SLOW: [u8; 4] = [192, 0, 2, 66];
+
 struct Port {
     world: World,
     address: SocketAddr,
@@ -44,7 +47,10 @@ impl Port {
                 .unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = |mut stream: TlsStream<TcpStream>, _| async move {
+        let answer = |mut stream: TlsStream<TcpStream>, peer: SocketAddr| async move {
+            if peer.ip() == IpAddr::from(SLOW) {
+                std::future::pending::<()>().await;
+            }
             stream.write_all(b"http").await.unwrap();
             stream.shutdown().await.unwrap();
         };
@@ -63,7 +69,7 @@ impl Port {
         }
     }
 
-    async fn dial(&self, alpn: &[&str]) -> std::io::Result<client::TlsStream<TcpStream>> {
+    async fn dial(&self, alpn: &[&str]) -> io::Result<client::TlsStream<TcpStream>> {
         self.dial_after(&[], alpn).await
     }
 
@@ -72,7 +78,7 @@ impl Port {
         &self,
         first: &[u8],
         alpn: &[&str],
-    ) -> std::io::Result<client::TlsStream<TcpStream>> {
+    ) -> io::Result<client::TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap();
         roots.add(authority).unwrap();
@@ -238,4 +244,36 @@ async fn a_header_from_anyone_else_is_refused() {
     let dialled = port.dial_after(&from([192, 0, 2, 1]), &["mqtt"]).await;
     assert!(dialled.is_err());
     assert!(port.dial(&["mqtt"]).await.is_ok());
+}
+
+#[tokio::test]
+async fn http_that_never_ends_takes_no_more_room_than_its_addresss_share() {
+    let port = Arc::new(Port::open_behind(&["127.0.0.1"]).await);
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..=HTTP_MAX {
+        let port = Arc::clone(&port);
+        slow.spawn(async move {
+            let stream = port.dial_after(&from(SLOW), &["http/1.1"]).await;
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
+    }
+    // As many as may are in, and have begun to take up the room.
+    while port.world.gate.metrics.http.count() < STRANGERS_PER_ADDRESS_MAX as u64 {
+        tokio::task::yield_now().await;
+    }
+    let first = from([192, 0, 2, 1]);
+    let other = port.dial_after(&first, &["http/1.1"]);
+    let other = timeout(STRANGER_WAIT / 2, other).await.unwrap().unwrap();
+    assert_eq!(read_all(other).await, b"http");
+    let in_room = port.world.gate.metrics.http.count();
+    assert_eq!(in_room, STRANGERS_PER_ADDRESS_MAX as u64 + 1);
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_is_accepted_makes_nobody_wait() {
+    let of = |code| is_of_one_client(&io::Error::from_raw_os_error(code));
+    let (aborted, too_many, in_all) = (103, 24, 23);
+    assert!(of(aborted));
+    assert!(!of(too_many) && !of(in_all), "out of descriptors: a pause");
 }
