@@ -27,6 +27,8 @@ pub struct World {
     pub port: u16,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
+    /// More flags of `outhaul serve`, from its next start on.
+    pub broker_flags: Vec<String>,
     broker: Option<Child>,
     operator: Option<Child>,
     egress: Option<Child>,
@@ -51,6 +53,7 @@ impl World {
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
             engine_socket: None,
+            broker_flags: Vec::new(),
             broker: None,
             operator: None,
             egress: None,
@@ -95,7 +98,7 @@ impl World {
         let address = format!("localhost:{}", self.port);
         let data = self.path("broker");
         let data = data.to_string_lossy();
-        let arguments = [
+        let mut arguments = vec![
             "serve",
             "--data-dir",
             &data,
@@ -104,6 +107,7 @@ impl World {
             "--public-address",
             &address,
         ];
+        arguments.extend(self.broker_flags.iter().map(String::as_str));
         let mut child = self.spawn("outhaul", "broker", &arguments)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
@@ -230,6 +234,16 @@ impl World {
     /// Ends the broker at once, as a crash would.
     pub fn kill_broker(&mut self) {
         end(&mut self.broker);
+    }
+
+    /// Has the broker read its files again, as `kill -HUP` does.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn hang_up_broker(&self) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let child = self.broker.as_ref().context("no broker runs")?;
+        kill_process(Pid::from_child(child), Signal::HUP).context("send SIGHUP")
     }
 
     /// The process ids of operator and egress.
