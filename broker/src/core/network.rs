@@ -1,6 +1,7 @@
 //! A range of addresses: `10.0.0.0/8`, or one address.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use core::net::IpAddr;
+use std::{fmt, str::FromStr};
 
 /// The range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Read from bytes, bounded, without allocating. Version 1 is refused: it has no length, and everything speaks 2. What stands behind
 //! the addresses (TLVs: names, TLS versions, checksums) must be whole and is not used.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How every header begins.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";

@@ -36,7 +36,13 @@ impl Plane {
         certificates.rotate(self.now(), |next| {
             let fields = json!({ "key": "ca", "before": before, "after": fingerprint(next) });
             self.record_authority("key.rotated", actor, &fields)
-        })
+        })?;
+        tracing::info!(
+            before,
+            after = self.first_authority(),
+            "the certificate authority is followed by the next: hosts learn it when they renew their tokens"
+        );
+        Ok(())
     }
 
     /// Forgets the certificate authorities before the one in use; how many. Blocks.
@@ -50,7 +56,12 @@ impl Plane {
     ) -> anyhow::Result<usize> {
         let fields = json!({ "key": "ca", "kept": self.first_authority() });
         self.record_authority("key.retired", actor, &fields)?;
-        certificates.retire(self.now())
+        let count = certificates.retire(self.now())?;
+        tracing::info!(
+            count,
+            "certificate authorities before this one are forgotten"
+        );
+        Ok(count)
     }
 
     fn first_authority(&self) -> String {
