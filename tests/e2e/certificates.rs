@@ -22,6 +22,10 @@ fn start_operator(world: &mut World) {
     world.write_policy("").unwrap();
     world.start_operator().unwrap();
     world.wait_connected();
+    // The broker knows it a moment before the operator does.
+    wait::until("the operator to say so", || {
+        (links(world).0 == 1).then_some(())
+    });
 }
 
 /// How often the operator connected, and how often it lost the link.
@@ -51,7 +55,6 @@ fn an_authority_is_rotated_while_an_operator_is_connected_and_nobody_is_cut_off(
     let listed = world.outhaul_ok(&["ca", "list", "--pem"]).unwrap();
     assert_eq!(listed.matches("BEGIN CERTIFICATE").count(), 2, "{listed}");
     assert!(listed.contains(fs::read_to_string(&old).unwrap().trim()));
-    // A restart of the broker in between changes nothing of it.
     let audit = tests::local::get_json(&world.socket(), "/v1/audit").unwrap();
     assert!(audit.to_string().contains("key.rotated"), "{audit}");
     assert!(world.is_connected());
