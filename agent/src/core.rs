@@ -16,3 +16,4 @@ pub mod reconcile;
 pub mod record;
 pub mod rundir;
 pub mod time;
+pub mod trust;

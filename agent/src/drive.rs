@@ -12,6 +12,7 @@ mod sandbox;
 mod session;
 mod site;
 mod start;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;

@@ -10,5 +10,6 @@ pub mod mqtt;
 pub mod rundir;
 pub mod server_time;
 pub mod store;
+pub mod tls;
 pub mod tokio;
 pub mod transport;

@@ -1,6 +1,7 @@
 //! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
 
 mod api;
+mod ca;
 mod client;
 mod dispatcher;
 mod events;
@@ -101,6 +102,9 @@ enum Command {
     /// Readers: who may read over the network, and who may run load tests
     #[command(subcommand)]
     Reader(reader::ReaderCommand),
+    /// Certificates: what hosts trust, and the authority's rotation
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -184,6 +188,7 @@ impl Cli {
             Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
             Command::Host(command) => host::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
+            Command::Ca(command) => ca::execute(&context, command).await,
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

@@ -14,9 +14,10 @@ use anyhow::{Context as _, bail};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+use crate::core::network::Network;
 use crate::core::reader::Admitted;
 use crate::shell::{
-    certificate::host_name,
+    certificate::{ServerFiles, TlsFiles, host_name},
     journal::Durability,
     log::LogFormat,
     router::{self, RouterConfig},
@@ -32,6 +33,8 @@ const RECOVERY_WINDOW_HOURS_MAX: u64 = 90 * 24;
 const INSTALL_KEY_HOURS: u64 = 24;
 /// The most of it, in hours: a week.
 const INSTALL_KEY_HOURS_MAX: u64 = 7 * 24;
+/// Ranges of load balancers: each connection is compared with all.
+const NETWORKS_MAX: usize = 64;
 /// The longest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -53,6 +56,23 @@ pub struct ServeFlags {
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
     #[arg(long, env = "OUTHAUL_DURABILITY", value_name = "fsync|os")]
     pub durability: Option<String>,
+    /// Load balancers before the broker, as ranges of addresses: each must begin a connection with a PROXY header, version 2
+    #[arg(
+        long,
+        env = "OUTHAUL_PROXY_PROTOCOL_FROM",
+        value_name = "RANGE,…",
+        value_delimiter = ','
+    )]
+    pub proxy_protocol_from: Option<Vec<String>>,
+    /// Server certificate, PEM, with what leads to the authority behind it [default: the broker's own CA issues one]
+    #[arg(long, env = "OUTHAUL_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The server certificate's key, PEM
+    #[arg(long, env = "OUTHAUL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities that hosts are to trust, PEM; without a server certificate, beside the broker's own CA
+    #[arg(long, env = "OUTHAUL_TLS_AUTHORITY", value_name = "FILE")]
+    pub tls_authority: Option<PathBuf>,
     /// Hours that a host may be away after its last token ended [default: 72]
     #[arg(long, env = "OUTHAUL_RECOVERY_WINDOW_HOURS", value_name = "HOURS")]
     pub recovery_window_hours: Option<u64>,
@@ -110,12 +130,28 @@ pub struct RawConfig {
     pub allow_readers: Option<bool>,
     /// Whether load tests are let in.
     pub allow_bench: Option<bool>,
+    /// Ranges of addresses that a PROXY header comes from.
+    pub proxy_protocol_from: Option<Vec<String>>,
     /// What to log.
     pub log: Option<String>,
     /// `text` or `json`.
     pub log_format: Option<String>,
+    /// Certificates that someone else issues.
+    pub tls: Option<RawTls>,
     /// The embedded router's own settings: any of them, over our defaults.
     pub router: Option<toml::Table>,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTls {
+    /// The server's certificate, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+    /// The authorities that hosts are to trust, PEM.
+    pub authority: Option<PathBuf>,
 }
 
 /// What the broker runs with.
@@ -129,6 +165,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What hosts dial; port 0 is the one that is listened on.
     pub public_address: Authority,
+    /// Certificates that someone else issues.
+    pub tls: TlsFiles,
     /// When a message counts as kept.
     pub durability: Durability,
     /// How long a host may be away after its last token ended.
@@ -137,6 +175,8 @@ pub struct Config {
     pub install_key_life: Duration,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
+    /// Load balancers, from which a PROXY header comes first.
+    pub proxy_protocol_from: Vec<Network>,
     /// What to log, in the notation of `tracing_subscriber`; the default if none.
     pub log: Option<String>,
     /// How log lines look.
@@ -205,10 +245,52 @@ impl RawConfig {
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
             allow_readers: self.allow_readers.or(below.allow_readers),
             allow_bench: self.allow_bench.or(below.allow_bench),
+            proxy_protocol_from: self.proxy_protocol_from.or(below.proxy_protocol_from),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            tls: match (self.tls, below.tls) {
+                (Some(tls), Some(below)) => Some(tls.over(below)),
+                (tls, below) => tls.or(below),
+            },
             router: self.router.or(below.router),
         }
+    }
+}
+
+impl RawTls {
+    fn over(self, below: Self) -> Self {
+        Self {
+            certificate: self.certificate.or(below.certificate),
+            key: self.key.or(below.key),
+            authority: self.authority.or(below.authority),
+        }
+    }
+}
+
+impl TryFrom<RawTls> for TlsFiles {
+    type Error = anyhow::Error;
+
+    fn try_from(raw: RawTls) -> anyhow::Result<Self> {
+        let server = match (raw.certificate, raw.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(ServerFiles { certificate, key }),
+            (Some(_), None) => {
+                bail!("tls.certificate is set and tls.key is not: name the certificate's key")
+            }
+            (None, Some(_)) => {
+                bail!("tls.key is set and tls.certificate is not: name the key's certificate")
+            }
+        };
+        if server.is_some() && raw.authority.is_none() {
+            bail!(
+                "tls.certificate is set and tls.authority is not: name the authority that bundles shall carry; the \
+                 system's trust store is not used"
+            );
+        }
+        Ok(Self {
+            server,
+            authority: raw.authority,
+        })
     }
 }
 
@@ -224,8 +306,14 @@ impl From<ServeFlags> for RawConfig {
             install_key_hours: flags.install_key_hours,
             allow_readers: flags.allow_readers,
             allow_bench: flags.allow_bench,
+            proxy_protocol_from: flags.proxy_protocol_from,
             log: flags.log,
             log_format: flags.log_format,
+            tls: Some(RawTls {
+                certificate: flags.tls_certificate,
+                key: flags.tls_key,
+                authority: flags.tls_authority,
+            }),
             router: None,
         }
     }
@@ -249,6 +337,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir,
             listen,
             public_address,
+            tls: raw.tls.unwrap_or_default().try_into()?,
             durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
             recovery_window: hours(
                 "recovery_window_hours",
@@ -264,6 +353,7 @@ impl TryFrom<RawConfig> for Config {
                 readers: raw.allow_readers.unwrap_or(false),
                 bench: raw.allow_bench.unwrap_or(false),
             },
+            proxy_protocol_from: parse_networks(&raw.proxy_protocol_from.unwrap_or_default())?,
             log: raw.log,
             log_format: parse_log_format(raw.log_format.as_deref().unwrap_or("text"))?,
             router: router_config(raw.router.unwrap_or_default())?,
@@ -376,6 +466,20 @@ fn hours(
     Ok(Duration::from_secs(hours * 3600))
 }
 
+fn parse_networks(ranges: &[String]) -> anyhow::Result<Vec<Network>> {
+    if ranges.len() > NETWORKS_MAX {
+        bail!(
+            "proxy_protocol_from has {} ranges; allowed are {NETWORKS_MAX}",
+            ranges.len()
+        );
+    }
+    let parse = |range: &String| {
+        let read = || format!("read proxy_protocol_from {range:?}");
+        range.parse().with_context(read)
+    };
+    ranges.iter().map(parse).collect()
+}
+
 fn parse_durability(text: &str) -> anyhow::Result<Durability> {
     match text {
         "fsync" => Ok(Durability::Fsync),
@@ -411,168 +515,4 @@ fn router_config(section: toml::Table) -> anyhow::Result<RouterConfig> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EXAMPLE: &str = include_str!("../../deploy/broker.toml");
-
-    fn config(toml: &str) -> anyhow::Result<Config> {
-        RawConfig::from_toml(toml)?.try_into()
-    }
-
-    /// The example with every `# key = value` and `# [section]` taken out of its comment.
-    fn uncommented() -> String {
-        let line = |line: &str| {
-            let bare = line.strip_prefix("# ").unwrap_or(line);
-            let is_setting = bare.starts_with('[')
-                || bare.split_once(" = ").is_some_and(|(key, _)| {
-                    key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-                });
-            if is_setting {
-                bare.to_owned()
-            } else {
-                String::new()
-            }
-        };
-        EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
-    }
-
-    #[test]
-    fn the_example_parses_as_it_is_and_changes_nothing() {
-        let shown = |config: Config| format!("{config:?}");
-        assert_eq!(shown(config(EXAMPLE).unwrap()), shown(config("").unwrap()));
-    }
-
-    #[test]
-    fn every_default_that_the_example_shows_is_the_one_that_holds() {
-        // These two depend on who runs it and where.
-        let raw = RawConfig {
-            data_dir: None,
-            socket: None,
-            public_address: None,
-            ..RawConfig::from_toml(&uncommented()).unwrap()
-        };
-        let mut shown: Config = raw.clone().try_into().unwrap();
-        assert_eq!(shown.log.take().as_deref(), Some("info"));
-        assert_eq!(format!("{shown:?}"), format!("{:?}", config("").unwrap()));
-        assert!(raw.listen.is_some() && raw.durability.is_some() && raw.log_format.is_some());
-        assert!(raw.recovery_window_hours.is_some() && raw.install_key_hours.is_some());
-        let shown = raw.router.unwrap();
-        let known = toml::Table::try_from(router::default_config()).unwrap();
-        assert_eq!(
-            shown.keys().collect::<Vec<_>>(),
-            known.keys().collect::<Vec<_>>(),
-            "all of the router's keys"
-        );
-    }
-
-    #[test]
-    fn the_example_shows_every_setting() {
-        let example: toml::Table = toml::from_str(&uncommented()).unwrap();
-        let error = RawConfig::from_toml("nothing = 1").unwrap_err().to_string();
-        let allowed: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
-        assert!(allowed.len() > 5, "{error}");
-        for key in allowed {
-            assert!(
-                example.contains_key(key),
-                "{key} is not in deploy/broker.toml"
-            );
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_name_its_file_and_what_is_allowed() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("broker.toml");
-        std::fs::write(&path, "lisen = \"0.0.0.0:1\"\n").unwrap();
-        let flags = ServeFlags {
-            config: Some(path.clone()),
-            ..ServeFlags::default()
-        };
-        let error = format!("{:#}", Config::load(flags).unwrap_err());
-        for part in ["lisen", "listen", path.to_str().unwrap()] {
-            assert!(error.contains(part), "{part}: {error}");
-        }
-        let error = format!(
-            "{:#}",
-            config("[router]\nmax_conections = 1\n").unwrap_err()
-        );
-        assert!(
-            error.contains("max_conections") && error.contains("max_connections"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn flags_go_over_the_file_and_the_file_over_defaults() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("broker.toml");
-        std::fs::write(
-            &path,
-            "durability = \"os\"\ninstall_key_hours = 2\n[router]\nmax_connections = 7\n",
-        )
-        .unwrap();
-        let flags = ServeFlags {
-            config: Some(path),
-            install_key_hours: Some(3),
-            ..ServeFlags::default()
-        };
-        let config = Config::load(flags).unwrap();
-        assert_eq!(config.durability, Durability::Os);
-        assert_eq!(config.install_key_life, Duration::from_secs(3 * 3600));
-        assert_eq!(config.recovery_window, Duration::from_secs(72 * 3600));
-        let router = router::default_config();
-        assert_eq!(config.router.max_connections, 7);
-        assert_eq!(config.router.max_segment_size, router.max_segment_size);
-    }
-
-    #[test]
-    fn a_value_out_of_bounds_is_refused_with_the_bounds() {
-        for (toml, part) in [
-            ("durability = \"maybe\"", "fsync"),
-            ("recovery_window_hours = 99999", "2160"),
-            ("install_key_hours = 0", "1 to 168"),
-            ("public_address = \"https://x\"", "public_address"),
-            ("log_format = \"xml\"", "json"),
-            ("listen = \"8443\"", "listen"),
-        ] {
-            let error = format!("{:#}", config(toml).unwrap_err());
-            assert!(error.contains(part), "{toml}: {error}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_and_written_alike() {
-        for (text, name, port) in [
-            ("Broker.Example:443", "broker.example", 443),
-            ("broker", "broker", 0),
-            ("192.0.2.7:8443", "192.0.2.7", 8443),
-            ("[2001:db8::7]:8443", "2001:db8::7", 8443),
-            ("[::1]", "::1", 0),
-        ] {
-            assert_eq!(
-                text.parse(),
-                Ok(Authority {
-                    name: name.into(),
-                    port
-                }),
-                "{text}"
-            );
-        }
-        for bad in [
-            "", ":1", "a:0", "a:b", "a b:1", "::1", "[::1", "[::1]x", "a:1:2", "a/b:1",
-        ] {
-            assert_eq!(bad.parse::<Authority>(), Err(BadAuthority), "{bad}");
-        }
-        let six: Authority = "[::1]:9".parse().unwrap();
-        assert_eq!(six.to_string().parse(), Ok(six));
-    }
-
-    #[test]
-    fn the_default_address_is_one_that_others_can_use() {
-        let of = |listen: &str| default_address(listen.parse().unwrap()).to_string();
-        assert_eq!(of("127.0.0.1:1"), "localhost:1");
-        assert_eq!(of("192.0.2.7:8443"), "192.0.2.7:8443");
-        assert_eq!(of("0.0.0.0:8443"), format!("{}:8443", host_name()));
-    }
-}
+mod tests;

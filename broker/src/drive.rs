@@ -5,6 +5,7 @@
 //! next start. A change of rights is in the audit trail before it takes effect.
 
 mod apply;
+mod certificate;
 mod clerk;
 mod command;
 mod health;
@@ -43,7 +44,10 @@ use crate::{
         principal::Who,
         reader::{Accounts, Admitted, BadReader},
     },
-    shell::{clock, journal::Journal, keys::fill_random, router::Router, store::Store},
+    shell::{
+        certificate::Facts, clock, journal::Journal, keys::fill_random, router::Router,
+        store::Store,
+    },
 };
 
 pub(crate) use apply::Extra;
@@ -190,10 +194,10 @@ pub struct Parts {
     pub recovery_window: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
-    /// The authority that bundles carry, `name:port`, and the certificate authority beside it, PEM.
+    /// The authority that bundles carry, `name:port`.
     pub address: String,
-    /// See `address`.
-    pub authority_pem: String,
+    /// The certificates, as others may know them.
+    pub certificates: watch::Receiver<Arc<Facts>>,
 }
 
 /// The control plane. Cheap to clone.

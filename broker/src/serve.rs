@@ -3,18 +3,18 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use protocol::{mqtt::ReasonCode, time::UnixMillis};
+use protocol::{bundle::fingerprint, mqtt::ReasonCode};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::timeout,
 };
 
 use crate::{
     config::{Authority, Config},
-    core::gate::Offer,
+    core::{expiry::Watch, gate::Offer, network::Network},
     drive::{Parts, Plane},
     shell::{
         certificate::Certificates,
@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// How often the server certificate's end is looked at.
-const CERTIFICATE_ROUND: Duration = Duration::from_secs(3600);
+/// How often the certificates are looked at: their ends, and whether the owner's files have changed.
+const CERTIFICATE_ROUND: Duration = Duration::from_secs(60);
 /// How long links may take to go when the broker stops.
 const LINKS_WAIT: Duration = Duration::from_secs(3);
 /// How long tasks may take to end when the broker stops.
@@ -67,6 +67,8 @@ pub struct Broker {
     socket: LocalSocket,
     socket_path: PathBuf,
     data_dir: PathBuf,
+    hangup: Signal,
+    proxies: Vec<Network>,
 }
 
 /// What is on disk, opened.
@@ -85,6 +87,8 @@ impl Broker {
     /// The address is taken, another broker uses the data directory, a file is damaged or open to others, the router does not
     /// start, or the local socket is in use.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        // It would end the process.
+        let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen on {}", config.listen))?;
@@ -105,7 +109,7 @@ impl Broker {
             recovery_window: config.recovery_window,
             install_key_life: config.install_key_life,
             address: address.to_string(),
-            authority_pem: opened.certificates.authority_pem().to_owned(),
+            certificates: opened.certificates.facts(),
         };
         let plane = blocking(move || {
             let plane = Plane::open(parts)?;
@@ -124,6 +128,8 @@ impl Broker {
             socket,
             socket_path: config.socket,
             data_dir: config.data_dir,
+            hangup,
+            proxies: config.proxy_protocol_from,
         })
     }
 
@@ -159,9 +165,12 @@ impl Broker {
             "the broker serves: MQTT and HTTPS on `listen`, which hosts dial as `address`; the command line on `socket`"
         );
         let metrics = Arc::new(Metrics::new());
-        let serving = self
-            .socket
-            .serve(plane.clone(), Arc::clone(&metrics), stopped.clone());
+        let serving = self.socket.serve(
+            plane.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&self.certificates),
+            stopped.clone(),
+        );
         let mut local = tokio::spawn(serving);
         let gate = Gate {
             plane: plane.clone(),
@@ -175,11 +184,15 @@ impl Broker {
         let mut gate = tokio::spawn(serve_gate(
             self.listener,
             gate,
-            Arc::clone(&self.certificates),
+            (Arc::clone(&self.certificates), self.proxies),
             stopped,
         ));
         let withdrawals = tokio::spawn(close_withdrawn(registry.clone(), plane.clone()));
-        let renewals = tokio::spawn(renew_certificates(self.certificates, plane.clone()));
+        let renewals = tokio::spawn(watch_certificates(
+            self.certificates,
+            plane.clone(),
+            self.hangup,
+        ));
         let router = plane.router().clone();
         let ended = tokio::select! {
             () = stop => Ok(()),
@@ -214,7 +227,7 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
         false => None,
     };
     let keys = SigningKeys::open(&directory)?;
-    let certificates = Certificates::open(&directory, &address.name, clock::unix())?;
+    let certificates = Certificates::open(&directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
     let store = Store::open(&directory.store())?;
     Ok(Opened {
@@ -257,7 +270,7 @@ async fn blocking<T: Send + 'static>(
 async fn serve_gate(
     listener: TcpListener,
     gate: Gate,
-    certificates: Arc<Certificates>,
+    (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
     let web = Web::new(gate.plane.clone());
@@ -266,7 +279,7 @@ async fn serve_gate(
         async move { web.serve(stream).await }
     };
     tokio::select! {
-        () = listener::serve(listener, certificates.current(), gate, serve_http) => {}
+        () = listener::serve(listener, certificates.current(), gate, proxies, serve_http) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
 }
@@ -290,22 +303,64 @@ async fn say_goodbye(registry: &Registry) {
     }
 }
 
-/// Keeps the server certificate from ending while the broker runs.
-async fn renew_certificates(certificates: Arc<Certificates>, plane: Plane) {
+/// Keeps the certificates from ending while the broker runs, takes up what their owner changes, and says what it cannot keep from
+/// ending. Each trouble is said once, and again at every SIGHUP.
+async fn watch_certificates(certificates: Arc<Certificates>, plane: Plane, mut hangup: Signal) {
+    let (mut server, mut authority) = (Watch::default(), Watch::default());
+    let mut said = None;
     loop {
-        tokio::time::sleep(CERTIFICATE_ROUND).await;
-        let (certificates, now): (_, UnixMillis) = (Arc::clone(&certificates), plane.now());
-        match blocking(move || certificates.renew_if_due(now)).await {
-            Ok(true) => tracing::info!("the server certificate was signed anew"),
-            Ok(false) => {}
+        let (looked, at) = (Arc::clone(&certificates), plane.clone());
+        match blocking(move || look_at_certificates(&looked, &at)).await {
+            Ok(has_changed) => {
+                said = None;
+                if has_changed {
+                    say_certificates("the certificates have changed", &plane);
+                }
+            }
             Err(error) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "the server certificate could not be signed anew"
+                let error = format!("{error:#}");
+                if said.as_ref() != Some(&error) {
+                    tracing::error!(error, "the certificates stay as they are");
+                    said = Some(error);
+                }
+            }
+        }
+        let (now, expiry) = (plane.now(), certificates.expiry());
+        for (what, watch, end) in [
+            ("server", &mut server, expiry.server),
+            ("authority", &mut authority, expiry.authority),
+        ] {
+            if let Some(days) = watch.look(end, now) {
+                tracing::warn!(
+                    what,
+                    days,
+                    "a certificate ends within so many days, and nothing has followed it"
                 );
             }
         }
+        // A missed signal is no loss: the round is short.
+        if let Ok(Some(())) = timeout(CERTIFICATE_ROUND, hangup.recv()).await {
+            said = None;
+        }
     }
+}
+
+fn look_at_certificates(certificates: &Certificates, plane: &Plane) -> anyhow::Result<bool> {
+    let is_due = certificates.is_rotation_due(plane.now());
+    if is_due {
+        plane.rotate_authority(certificates, "broker")?;
+    }
+    Ok(certificates.refresh(plane.now())? || is_due)
+}
+
+fn say_certificates(what: &str, plane: &Plane) {
+    let facts = plane.certificates();
+    let first = facts.authorities.first();
+    tracing::info!(
+        server = fingerprint(&facts.server),
+        authority = first.map(|one| fingerprint(&one.der)),
+        "{what}: new connections get this one"
+    );
 }
 
 #[cfg(test)]

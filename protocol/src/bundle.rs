@@ -4,6 +4,7 @@
 //! `install.key` (mode 0600) enrols it, once. Both crates read the shape here, so that they cannot disagree.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// File names inside a bundle.
 pub const BUNDLE_FILE: &str = "bundle.toml";
@@ -31,4 +32,26 @@ pub struct Bundle {
     pub issued_ms: u64,
     /// Public keys of the dispatchers that the host obeys (`ohd1_…`).
     pub dispatchers: Vec<String>,
+}
+
+/// A certificate's fingerprint as people compare it, and as `openssl x509 -fingerprint -sha256` prints it: SHA-256 over its DER.
+#[must_use]
+pub fn fingerprint(der: &[u8]) -> String {
+    let pairs: Vec<String> = Sha256::digest(der)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    pairs.join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_sha_256_in_pairs() {
+        let empty = fingerprint(b"");
+        assert!(empty.starts_with("E3:B0:C4:42:98:FC:1C:14"), "{empty}");
+        assert_eq!(empty.len(), 32 * 3 - 1);
+    }
 }

@@ -112,6 +112,11 @@ int_map! {
         2 => req time: UnixMillis,
         /// The generation that the token rests on.
         3 => req generation: u64,
+        /// The certificate authorities (DER) that the host is to trust from now on, beside those of its bundle: within
+        /// [`AUTHORITIES_MAX`](crate::limits::AUTHORITIES_MAX) and
+        /// [`AUTHORITIES_BYTES_MAX`](crate::limits::AUTHORITIES_BYTES_MAX). So a broker's next one is known before it is needed.
+        /// (Not 64: a golden vector gave that label to something that readers skip.)
+        65 => opt authorities: Vec<ByteBuf>,
     }
 }
 

@@ -27,6 +27,17 @@ pub const MESSAGE_BYTES_MAX: usize = 60 * 1024;
 /// The longest request or answer of the token exchange, in bytes.
 pub const EXCHANGE_BYTES_MAX: usize = 8 * 1024;
 
+/// Certificate authorities that a grant names: the broker's own, those before it that have not ended, and some of its owner's.
+pub const AUTHORITIES_MAX: usize = 8;
+
+/// The bytes of these together: an EC one is about 500, an RSA one 1,500; beside the longest token they fit the exchange.
+pub const AUTHORITIES_BYTES_MAX: usize = 5 * 1024;
+
+const _: () = assert!(
+    TOKEN_BYTES_MAX + AUTHORITIES_BYTES_MAX + 512 <= EXCHANGE_BYTES_MAX,
+    "a grant that no host would read"
+);
+
 /// Events in one batch. 64 is normal, 256 under load: past that a verify costs no less per event.
 pub const BATCH_EVENTS_MAX: usize = 256;
 

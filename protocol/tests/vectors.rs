@@ -46,6 +46,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         653,
         "b8308d11fcc3586b4a8656557b3f9b24792f87bb74b45fcbd3b2638579870d3a",
     ),
+    (
+        "good.jsonl",
+        191,
+        "ea51f7eb258104333dc7b574ed1c2b2423b380bbfff73f53c562243ac60ca996",
+    ),
+    (
+        "bad.jsonl",
+        654,
+        "60bf3c47750f13a6b46025af8c96fd39673d51095fe9ffdfb16e9dd4cc072b1f",
+    ),
 ];
 
 #[test]
@@ -215,9 +225,13 @@ impl Vector {
             "succession" => self.succession(),
             "request" => self.request(),
             "challenge" => self.answer(|challenge: &Challenge| json!({"time_ms": challenge.time.0})),
-            "grant" => self.answer(
-                |grant: &Grant| json!({"time_ms": grant.time.0, "generation": grant.generation}),
-            ),
+            "grant" => self.answer(|grant: &Grant| {
+                json!({
+                    "time_ms": grant.time.0,
+                    "generation": grant.generation,
+                    "authorities": grant.authorities.as_ref().map(Vec::len),
+                })
+            }),
             "refused" => self.answer(|refused: &Refused| {
                 json!({"reason": refused.reason.word(), "time_ms": refused.time.0})
             }),

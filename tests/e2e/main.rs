@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod boundary;
+mod certificates;
 mod commands;
 mod offline;
 mod quickstart;

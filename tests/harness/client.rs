@@ -130,6 +130,19 @@ impl Client {
         })
     }
 
+    /// The certificate that the broker shows, DER, once the handshake is done.
+    ///
+    /// # Errors
+    /// If there is no handshake: most likely it does not follow from the authority that was named.
+    pub fn server_certificate(&mut self) -> anyhow::Result<Vec<u8>> {
+        let StreamOwned { conn, sock } = &mut self.packets.stream;
+        while conn.is_handshaking() {
+            conn.complete_io(sock).context("make the TLS handshake")?;
+        }
+        let shown = conn.peer_certificates().and_then(<[_]>::first);
+        Ok(shown.context("no certificate")?.to_vec())
+    }
+
     /// Connects with a token and proves possession of its key; what the broker says to that.
     ///
     /// # Errors

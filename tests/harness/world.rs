@@ -27,8 +27,8 @@ pub struct World {
     pub port: u16,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
-    /// What `outhaul serve` is told besides where it is.
-    broker_flags: Vec<String>,
+    /// More flags of `outhaul serve`, from its next start on.
+    pub broker_flags: Vec<String>,
     broker: Option<Child>,
     operator: Option<Child>,
     egress: Option<Child>,
@@ -288,6 +288,16 @@ impl World {
         self.broker
             .as_mut()
             .is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Has the broker read its files again, as `kill -HUP` does.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn hang_up_broker(&self) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let child = self.broker.as_ref().context("no broker runs")?;
+        kill_process(Pid::from_child(child), Signal::HUP).context("send SIGHUP")
     }
 
     /// The process ids of operator and egress.

@@ -115,6 +115,7 @@ impl Broker {
             token: ByteBuf::from(mint_host(&self.issuer, &terms)),
             time: now,
             generation: recorded.generation,
+            authorities: None,
         })
     }
 

@@ -87,7 +87,7 @@ fn enrolled(site: &Site) {
 /// Asks the broker for a challenge.
 pub(super) fn challenge(site: Arc<Site>, attempt: u64) -> Task<()> {
     spawn(async move {
-        let event = match exchange::challenge(&site.exchange).await {
+        let event = match exchange::challenge(&site.exchange()).await {
             Ok(challenge) => {
                 site.time.learn(challenge.time);
                 let nonce = challenge.nonce.into_array();
@@ -104,9 +104,10 @@ pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()>
     spawn(async move {
         let mail = match request(&site, nonce) {
             Err(error) => Mail::Fatal(error),
-            Ok(request) => Mail::Session(match exchange::redeem(&site.exchange, request).await {
+            Ok(request) => Mail::Session(match exchange::redeem(&site.exchange(), request).await {
                 Ok(grant) => {
                     site.time.learn(grant.time);
+                    site.learn_authorities(&grant.authorities.unwrap_or_default());
                     let token = grant.token.into_vec();
                     match life_of(&token) {
                         Some(life) => Event::Granted {
@@ -190,8 +191,8 @@ pub(super) fn connect(site: &Arc<Site>) -> Link {
     let prover = Arc::clone(site);
     Link::open(LinkOptions {
         authority: site.broker.clone(),
-        proxy: site.exchange.proxy.clone(),
-        tls: Arc::clone(&site.mqtt_tls),
+        proxy: site.proxy.clone(),
+        tls: site.clients().mqtt,
         client_id: site.host.to_string(),
         token,
         prove: Prover::new(move |challenge| answer(&prover, challenge)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::id::{HostId, SandboxId};
@@ -11,11 +11,12 @@ use protocol::key::{Public, Sandbox};
 use protocol::report::News;
 use protocol::time::UnixMillis;
 use protocol::token;
-use rustls::ClientConfig;
+use serde_bytes::ByteBuf;
 use smol::Timer;
 use smol::channel::{Sender, bounded};
 
 use super::said::Said;
+use super::trust::{Clients, Trust};
 use crate::core::host;
 use crate::core::host::identity::{Identity, life_of};
 use crate::core::launch::engine::EngineFacts;
@@ -29,6 +30,7 @@ use crate::shell::exchange::ExchangeOptions;
 use crate::shell::rundir::RunDir;
 use crate::shell::server_time::{ServerTime, random};
 use crate::shell::store::Store;
+use crate::shell::transport::Proxy;
 
 /// Letters to the loop that wait to be read; who writes another one waits.
 pub(super) const MAIL_MAX: usize = 64;
@@ -70,8 +72,8 @@ pub(super) struct Site {
     pub(super) run_dir: RunDir,
     pub(super) store: Store,
     pub(super) time: ServerTime,
-    pub(super) exchange: ExchangeOptions,
-    pub(super) mqtt_tls: Arc<ClientConfig>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) trust: Mutex<Trust>,
     pub(super) mail: Sender<Mail>,
     /// Asks the engine's watch to look now; asking twice is asking once.
     pub(super) look: Sender<()>,
@@ -88,6 +90,31 @@ impl Site {
     /// Who this host is.
     pub(super) fn identity(&self) -> MutexGuard<'_, Identity> {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clients of connections to come.
+    pub(super) fn clients(&self) -> Clients {
+        self.trust().clients.clone()
+    }
+
+    /// Where and how to ask for tokens.
+    pub(super) fn exchange(&self) -> ExchangeOptions {
+        ExchangeOptions {
+            authority: self.broker.clone(),
+            proxy: self.proxy.clone(),
+            tls: self.clients().exchange,
+        }
+    }
+
+    /// Takes the certificate authorities that the broker named in a grant. What cannot be kept is asked for again with the next one.
+    pub(super) fn learn_authorities(&self, told: &[ByteBuf]) {
+        if let Err(error) = self.trust().learn(told, &self.store) {
+            tracing::warn!("learn certificate authorities: {error:#}");
+        }
+    }
+
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was said about the exchange last.

@@ -5,22 +5,19 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
+use protocol::bundle::CA_FILE;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use smol::channel::Sender;
 
 use super::site::{Mail, Site};
+use super::trust::Trust;
 use crate::config::Config;
 use crate::core::host::identity::Identity;
 use crate::core::policy::Policy;
 use crate::shell::bundle::Bundle;
-use crate::shell::exchange::{ALPN, ExchangeOptions};
 use crate::shell::rundir::RunDir;
 use crate::shell::server_time::ServerTime;
 use crate::shell::store::{self, Store};
-use crate::shell::transport::tls_config;
-
-/// The ALPN of MQTT on the broker's port.
-const ALPN_MQTT: &[u8] = b"mqtt";
 
 /// Other processes of the same user shall not read the host's key from memory, nor a core file hold it.
 pub(super) fn protect_memory() {
@@ -71,12 +68,8 @@ pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> any
     }
     let run_dir = RunDir::open(&config.run_dir, &config.shim)?;
     let time = ServerTime::new(bundle.issued, identity.fix.clone());
-    let provider = Arc::new(time.clone());
-    let exchange = ExchangeOptions {
-        authority: bundle.broker.clone(),
-        proxy: config.proxy.clone(),
-        tls: tls_config(&bundle.ca, ALPN, provider.clone())?,
-    };
+    let trust = Trust::open(&bundle.ca, &store, Arc::new(time.clone()))
+        .with_context(|| format!("read {}", bundle.dir.join(CA_FILE).display()))?;
     let records = store.load_sandboxes()?;
     Ok(Site {
         host: bundle.host.clone(),
@@ -86,8 +79,8 @@ pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> any
         docker_socket: config.docker_socket.clone(),
         run_dir,
         time,
-        exchange,
-        mqtt_tls: tls_config(&bundle.ca, ALPN_MQTT, provider)?,
+        proxy: config.proxy.clone(),
+        trust: Mutex::new(trust),
         mail,
         look,
         identity: Mutex::new(identity),

@@ -15,9 +15,10 @@ use protocol::{
     time::UnixMillis,
     token,
 };
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+use rustls::{ClientConnection, pki_types::ServerName};
 
 use super::session::{Outcome, Session};
+use crate::shell::tls::Tls;
 
 /// The first wait after a link is gone; it doubles up to [`RETRY_MAX`], with jitter over all of it.
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -36,7 +37,7 @@ pub struct Route {
     /// The broker's authority, `name:port`.
     pub broker: String,
     /// Trusts the broker's CA, and nothing else.
-    pub tls: Arc<ClientConfig>,
+    pub tls: Tls,
     /// `<host>/<sandbox>`.
     pub client_id: String,
     /// The sandbox's event topic.
@@ -184,7 +185,7 @@ impl Link {
             anyhow::ensure!(session.tick(now), "the broker has gone quiet");
             exchange(
                 socket,
-                tls,
+                (&self.route.tls, tls),
                 session,
                 key,
                 &random.to_be_bytes(),
@@ -258,7 +259,8 @@ impl Link {
             .trim_end_matches(']')
             .to_owned();
         let name = ServerName::try_from(name).context("read the broker's name")?;
-        let tls = ClientConnection::new(self.route.tls.clone(), name).context("start TLS")?;
+        let tls = ClientConnection::new(Arc::clone(self.route.tls.config()), name)
+            .context("start TLS")?;
         let token = std::fs::read(&self.route.token).context("read the token")?;
         let session = Session::new(&self.route.client_id, self.route.topic.clone(), &token, now);
         Ok(Stage::Open {
@@ -312,7 +314,7 @@ fn read_answer(socket: &mut UnixStream, answer: &mut Vec<u8>) -> anyhow::Result<
 /// Reads what is there, lets the session answer, writes what fits.
 fn exchange(
     socket: &mut UnixStream,
-    tls: &mut ClientConnection,
+    (trust, tls): (&Tls, &mut ClientConnection),
     session: &mut Session,
     key: &Secret<Sandbox>,
     nonce: &Nonce,
@@ -327,7 +329,8 @@ fn exchange(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error).context("read"),
         };
-        tls.process_new_packets().context("TLS")?;
+        tls.process_new_packets()
+            .map_err(|error| anyhow::anyhow!("TLS: {}", trust.explain(&error)))?;
         loop {
             match tls.reader().read(&mut plain) {
                 Ok(0) => break,

@@ -32,7 +32,7 @@ use super::{
     session::Outcome,
     spool::Spool,
 };
-use crate::{egress::SANDBOX_SOCKET, shell::transport};
+use crate::{egress::SANDBOX_SOCKET, shell::tls::Tls};
 
 /// How long the operator may take to vouch for our key.
 const TOKEN_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -262,7 +262,7 @@ fn route(task: &Task, clock: Clock) -> anyhow::Result<Route> {
     Ok(Route {
         socket: in_dir.join(SANDBOX_SOCKET),
         broker: task.launch.broker.clone(),
-        tls: transport::tls_config(&ca, b"mqtt", clock.for_tls())?,
+        tls: Tls::new(&ca, b"mqtt", clock.for_tls())?,
         client_id: format!("{}/{}", task.host, task.sandbox),
         topic: Topic::Events(task.host.clone(), task.sandbox.clone()).to_string(),
         token: in_dir.join(TOKEN_FILE),

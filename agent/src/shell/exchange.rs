@@ -5,7 +5,6 @@
 
 mod stream;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,8 +15,8 @@ use protocol::cbor;
 use protocol::exchange::{self, Challenge, Grant, Refusal, Refused};
 use protocol::limits::EXCHANGE_BYTES_MAX;
 use protocol::time::UnixMillis;
-use rustls::ClientConfig;
 
+use super::tls::Tls;
 use super::tokio::spawn;
 use super::transport::{DIAL_WAIT_MAX, Proxy, dial, within};
 
@@ -34,8 +33,8 @@ pub struct ExchangeOptions {
     pub authority: String,
     /// The proxy to go through, if any.
     pub proxy: Option<Proxy>,
-    /// From [`tls_config`](super::transport::tls_config) with [`ALPN`].
-    pub tls: Arc<ClientConfig>,
+    /// With [`ALPN`].
+    pub tls: Tls,
 }
 
 /// Why there is no answer to act on.
@@ -108,7 +107,7 @@ async fn post(
     let tls = dial(
         authority,
         options.proxy.as_ref(),
-        options.tls.clone(),
+        &options.tls,
         DIAL_WAIT_MAX,
     )
     .await

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use smol::Task;
 use smol::channel::{self, Receiver, Sender};
 
+use super::tls::Tls;
 use super::tokio::spawn;
 use super::transport::Proxy;
 
@@ -82,8 +82,8 @@ pub struct LinkOptions {
     pub authority: String,
     /// The proxy to go through, if any.
     pub proxy: Option<Proxy>,
-    /// From [`tls_config`](super::transport::tls_config) with ALPN `mqtt`.
-    pub tls: Arc<ClientConfig>,
+    /// With ALPN `mqtt`.
+    pub tls: Tls,
     /// The token's subject.
     pub client_id: String,
     /// The connection token, at most [`TOKEN_BYTES_MAX`].

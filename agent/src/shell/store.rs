@@ -20,12 +20,15 @@ use serde::{Deserialize, Serialize};
 use crate::core::host::identity::Identity;
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, SandboxRecord};
+use crate::core::trust::Learned;
 
 /// The longest file in the store, in bytes: a signed command or a forwarded batch, with what stands around it.
 const FILE_BYTES_MAX: usize = 160 * 1024;
 
 /// Who the host is.
 const IDENTITY: &str = "identity";
+/// Which certificate authorities the broker named.
+const AUTHORITIES: &str = "authorities";
 /// Held while an operator runs.
 const LOCK: &str = "lock";
 /// Commands, by id.
@@ -97,6 +100,29 @@ impl Store {
     /// If the file cannot be removed.
     pub fn remove_identity(&self) -> anyhow::Result<()> {
         file::remove(&self.dir.join(IDENTITY))
+    }
+
+    /// Which certificate authorities the broker named, if it ever did.
+    ///
+    /// # Errors
+    /// If the file is damaged or cannot be read.
+    pub fn load_learned(&self) -> anyhow::Result<Option<Learned>> {
+        let path = self.dir.join(AUTHORITIES);
+        let Some(bytes) = file::read(&path, FILE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let learned = cbor::from_slice(&bytes, FILE_BYTES_MAX);
+        learned
+            .map(Some)
+            .map_err(|_| file::damaged(&path, "it is of another version"))
+    }
+
+    /// Writes down which certificate authorities the broker named.
+    ///
+    /// # Errors
+    /// If it is not on disk; the old ones are then.
+    pub fn save_learned(&self, learned: &Learned) -> anyhow::Result<()> {
+        file::write(&self.dir.join(AUTHORITIES), &cbor::to_vec(learned))
     }
 
     /// Every command that is remembered.

@@ -1,6 +1,6 @@
 //! One outbound connection: name → TCP → (HTTP CONNECT) → TLS 1.3.
 //!
-//! MQTT and the HTTPS exchange dial the same way; only the ALPN in their [`ClientConfig`] differs. Names are resolved
+//! MQTT and the HTTPS exchange dial the same way; only the ALPN in their [`Tls`] differs. Names are resolved
 //! anew at each attempt, every address is tried, and the whole of it has one deadline. Nothing is remembered between
 //! attempts: when to try again is decided in `core`.
 
@@ -10,18 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, future};
 use futures_rustls::TlsConnector;
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use smol::Timer;
 use smol::net::TcpStream;
+
+use super::tls::Tls;
 
 /// A connection whose peer has shown a certificate that our bundle vouches for.
 pub type TlsStream = futures_rustls::client::TlsStream<TcpStream>;
@@ -96,12 +91,12 @@ pub enum DialError {
         reason: String,
     },
     /// The handshake failed: wrong CA, wrong name, dates, no TLS 1.3, or an alert.
-    #[error("TLS handshake with {authority}: {source}")]
+    #[error("TLS handshake with {authority}: {reason}")]
     Tls {
         /// Who was called.
         authority: String,
-        /// What rustls said.
-        source: io::Error,
+        /// What is wrong, and what to do about it where we know.
+        reason: String,
     },
     /// The deadline passed.
     #[error("no connection to {authority} within {} s", wait.as_secs_f32())]
@@ -123,7 +118,7 @@ pub enum DialError {
 pub async fn dial(
     authority: &str,
     proxy: Option<&Proxy>,
-    tls: Arc<ClientConfig>,
+    tls: &Tls,
     wait: Duration,
 ) -> Result<TlsStream, DialError> {
     let attempt = async {
@@ -131,10 +126,10 @@ pub async fn dial(
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| DialError::Authority(authority.to_owned()))?;
         let tcp = reach(authority, proxy, wait).await?;
-        TlsConnector::from(tls)
+        TlsConnector::from(Arc::clone(tls.config()))
             .connect(name, tcp)
             .await
-            .map_err(|source| tls_error(authority, source))
+            .map_err(|source| tls_error(authority, tls, source))
     };
     within(wait, attempt)
         .await
@@ -171,52 +166,6 @@ fn timeout(authority: &str, wait: Duration) -> DialError {
     DialError::Timeout {
         authority: authority.to_owned(),
         wait,
-    }
-}
-
-/// A TLS client that trusts `ca_pem` and nothing else: no system roots. TLS 1.3 only, ring, no session resumption (a
-/// connection lives for hours, and a ticket would outlive our idea of who the broker is).
-///
-/// `time` feeds the checks of validity dates: a host's own clock may be wrong by years (`server_now` is right).
-///
-/// # Errors
-///
-/// When the bundle holds no certificate or one that cannot be read.
-pub fn tls_config(
-    ca_pem: &[u8],
-    alpn: &[u8],
-    time: Arc<dyn TimeProvider>,
-) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
-        let certificate = certificate.context("read CA bundle")?;
-        roots.add(certificate).context("read CA certificate")?;
-    }
-    anyhow::ensure!(!roots.is_empty(), "CA bundle holds no certificate");
-    let provider = CryptoProvider {
-        key_provider: &NoClientKeys,
-        ..rustls::crypto::ring::default_provider()
-    };
-    let mut config = ClientConfig::builder_with_details(Arc::new(provider), time)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .context("choose TLS 1.3")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// We prove who we are inside the connection, never in TLS: what would sign there is left out.
-#[derive(Debug)]
-struct NoClientKeys;
-
-impl KeyProvider for NoClientKeys {
-    fn load_private_key(
-        &self,
-        _: PrivateKeyDer<'static>,
-    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no client certificates".to_owned()))
     }
 }
 
@@ -377,7 +326,7 @@ async fn read_credentials(path: &Path) -> Result<Vec<u8>, DialError> {
 }
 
 /// RFC 4648 §4. Used for one header, so not worth a dependency.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -395,10 +344,12 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// A failed handshake: the peer's certificate or protocol, or the network under it.
-fn tls_error(authority: &str, source: io::Error) -> DialError {
+fn tls_error(authority: &str, tls: &Tls, source: io::Error) -> DialError {
     let authority = authority.to_owned();
-    if is_tls(&source) {
-        DialError::Tls { authority, source }
+    let inner = source.get_ref();
+    if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        let reason = tls.explain(error);
+        DialError::Tls { authority, reason }
     } else {
         DialError::Connect { authority, source }
     }

@@ -43,6 +43,9 @@ impl Plane {
         if self.router().probe().await.is_err() {
             reasons.push("the router does not answer");
         }
+        if self.now() > self.certificates().expiry.server {
+            reasons.push("the server certificate has ended");
+        }
         let health = Health {
             durability: self.durability(),
             reasons,

@@ -286,6 +286,7 @@ impl Plane {
             token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
             time: now,
             generation,
+            authorities: Some(self.authorities()),
         })
     }
 
@@ -348,7 +349,7 @@ impl Plane {
         let bundle_toml = toml::to_string(&bundle).context("write bundle");
         Ok(Added {
             bundle_toml: bundle_toml.map_err(AddError::Failed)?,
-            authority_pem: self.inner.parts.authority_pem.clone(),
+            authority_pem: self.certificates().authorities_pem(),
             install_key: Zeroizing::new(format!("{}\n", *key.to_text())),
             fingerprint: fingerprint(&new.secret_sha256),
             expires: UnixMillis(new.expires_ms),

@@ -66,7 +66,7 @@ async fn open_in(place: &Path) -> Plane {
         recovery_window: Duration::from_secs(72 * 3600),
         install_key_life: Duration::from_secs(24 * 3600),
         address: "broker.example:8443".to_owned(),
-        authority_pem: "pem".to_owned(),
+        certificates: Facts::sample(),
     };
     Plane::open(parts).unwrap()
 }

@@ -239,7 +239,11 @@ async fn a_host_enrols_over_tls_with_its_bundle_and_only_once() {
     let (status, headers, body) = broker.remote(ca, Method::GET, "/readyz", vec![]).await;
     assert_eq!(status, StatusCode::OK, "{body:?}");
     assert!(headers.get(SERVER).is_none());
-    let ready: Value = serde_json::from_slice(&body).unwrap();
+    let mut ready: Value = serde_json::from_slice(&body).unwrap();
+    for end in ["certificate_not_after_ms", "authority_not_after_ms"] {
+        let end = ready.as_object_mut().unwrap().remove(end).unwrap();
+        assert!(end.as_u64().unwrap() > broker.plane.now().0);
+    }
     assert_eq!(
         ready,
         json!({ "status": "ready", "durability": "os", "reasons": [] })
@@ -248,6 +252,11 @@ async fn a_host_enrols_over_tls_with_its_bundle_and_only_once() {
     assert_eq!(status, StatusCode::OK);
     let grant: Grant = cbor::from_slice(&bytes, 4096).unwrap();
     assert!(broker.plane.check_token(&grant.token, grant.time).is_ok());
+    assert_eq!(
+        grant.authorities.unwrap().len(),
+        ca.matches("BEGIN").count(),
+        "what the bundle carries"
+    );
     let (status, bytes) = enroll(&broker, &bundle, 11).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let refused: Refused = cbor::from_slice(&bytes, 1024).unwrap();

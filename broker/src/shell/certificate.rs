@@ -1,86 +1,191 @@
-//! The broker's own certificate authority, and the server certificate it signs.
+//! The certificates: what the one port shows, and which authorities hosts are to trust.
 //!
-//! The authority is made at the first start and stays: it is what hosts trust, and it travels in every bundle. The server
-//! certificate is a matter of this machine alone: it is signed anew when the names change or its end is near.
+//! Either the broker is its own authority (`authority`), which stays, travels in every bundle and every grant, and signs a server
+//! certificate for this machine (`server`); or both come from files that someone else issues (`file`). Whatever changes, changes for
+//! new connections; live ones are never touched.
+
+mod authority;
+mod file;
+mod pem;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context as _;
-use protocol::time::UnixMillis;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+use anyhow::{Context as _, bail};
+use protocol::{
+    limits::{AUTHORITIES_BYTES_MAX, AUTHORITIES_MAX},
+    time::UnixMillis,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
-    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    ServerConfig,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
-    server::{NoServerSessionStorage, ParsedCertificate},
+    pki_types::{CertificateDer, ServerName},
+    server::NoServerSessionStorage,
     sign::CertifiedKey,
 };
 use tokio::sync::watch;
 
-use super::keys::{DataDir, fill_random, read_secret, refuse_to_replace, write_secret};
+use super::keys::DataDir;
+use authority::Authority;
+use pem::Certificate;
+
+pub use file::{ServerFiles, TlsFiles};
 
 /// What is spoken on the one port (RFC 7301).
 pub const ALPN: [&[u8]; 2] = [b"mqtt", b"http/1.1"];
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Life of the authority. Hosts keep it for as long as they keep their bundle.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// Life of a server certificate.
-const SERVER_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// It is signed anew when this much is left: a broker that is started once a month never shows an old one.
-const SERVER_LEFT_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A host whose clock is a day behind still connects, and learns the time.
-const BACKDATED: Duration = DAY;
+/// Everything counts from this long before it was made. A host without a clock of its own has only the last time that the broker
+/// told, and may come back after the longest recovery window (90 days), having missed a renewal and a rotation: it must still
+/// connect, and learns the time.
+const BACKDATED: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// The certificates, and what the listener serves with them.
 #[derive(Debug)]
 pub struct Certificates {
     directory: DataDir,
-    authority: Authority,
     names: Vec<String>,
+    files: TlsFiles,
+    kept: Mutex<Kept>,
     current: watch::Sender<Arc<ServerConfig>>,
+    facts: watch::Sender<Arc<Facts>>,
 }
 
+/// What the next look is compared with.
 #[derive(Debug)]
-struct Authority {
-    pem: String,
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+struct Kept {
+    /// None where the server's certificate comes from files.
+    own: Option<Authority>,
+    /// Of the owner's file, as last read whole.
+    announced: Vec<Certificate>,
+    /// What is served.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// What others may know of the certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Which authorities hosts are to trust: the one in use first.
+    pub authorities: Vec<AuthorityFact>,
+    /// The server's certificate, DER.
+    pub server: Vec<u8>,
+    /// When what is served ends.
+    pub expiry: Expiry,
+}
+
+/// One authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityFact {
+    /// Where it stands.
+    pub place: Place,
+    /// Its certificate, DER.
+    pub der: Vec<u8>,
+    /// The same, PEM.
+    pub pem: String,
+    /// When it ends.
+    pub not_after: UnixMillis,
+}
+
+/// Where an authority stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The broker's own, which signs.
+    Current,
+    /// One that the broker had before.
+    Past,
+    /// The owner's, from a file.
+    File,
+}
+
+/// When what is served ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The server's certificate.
+    pub server: UnixMillis,
+    /// The authority that it leads to.
+    pub authority: UnixMillis,
+}
+
+/// What a look at the disk gave.
+struct Material {
+    server: CertifiedKey,
+    facts: Facts,
+}
+
+impl Facts {
+    /// Facts of nothing, for tests that look at other things.
+    #[cfg(test)]
+    pub(crate) fn sample() -> watch::Receiver<Arc<Self>> {
+        let authority = AuthorityFact {
+            place: Place::Current,
+            der: vec![0x30, 0],
+            pem: "pem".to_owned(),
+            not_after: UnixMillis(u64::MAX),
+        };
+        let expiry = Expiry {
+            server: UnixMillis(u64::MAX),
+            authority: UnixMillis(u64::MAX),
+        };
+        let facts = Self {
+            authorities: vec![authority],
+            server: vec![0x30, 0],
+            expiry,
+        };
+        watch::channel(Arc::new(facts)).1
+    }
+
+    /// The authorities as text: the `ca.crt` of bundles.
+    #[must_use]
+    pub fn authorities_pem(&self) -> String {
+        self.authorities
+            .iter()
+            .map(|one| one.pem.as_str())
+            .collect()
+    }
 }
 
 impl Certificates {
     /// Opens the authority, or makes it in a directory that was never used, and sees to a server certificate that covers
-    /// `public_name`, this machine's name, and the loopback.
+    /// `public_name`, this machine's name, and the loopback; or reads `files`.
     ///
     /// # Errors
-    /// A file is open to others or damaged, the authority is missing where it has been, or the disk refuses.
-    pub fn open(directory: &DataDir, public_name: &str, now: UnixMillis) -> anyhow::Result<Self> {
-        let authority = Authority::open(directory, now)?;
+    /// A file is open to others or damaged, the authority is missing where it has been, the disk refuses, or the owner's files do not
+    /// fit: each in one sentence.
+    pub fn open(
+        directory: &DataDir,
+        public_name: &str,
+        files: &TlsFiles,
+        now: UnixMillis,
+    ) -> anyhow::Result<Self> {
         let names = names(public_name, &host_name());
-        let server = match load(directory, &authority, &names, now)? {
-            Some(server) => server,
-            None => issue(directory, &authority, &names, now)?,
+        let announced = match &files.authority {
+            Some(path) => file::load_authorities(path, now)?,
+            None => Vec::new(),
         };
+        let own = match files.server {
+            Some(_) => None,
+            None => Some(Authority::open(directory, now)?),
+        };
+        let mut kept = Kept {
+            own,
+            announced,
+            chain: Vec::new(),
+        };
+        let Material { server, facts } = look(directory, &names, files, &kept, now)?;
+        kept.chain.clone_from(&server.cert);
         Ok(Self {
             current: watch::Sender::new(Arc::new(config(server)?)),
+            facts: watch::Sender::new(Arc::new(facts)),
             directory: directory.clone(),
-            authority,
             names,
+            files: files.clone(),
+            kept: Mutex::new(kept),
         })
-    }
-
-    /// The authority's certificate, PEM: the `ca.crt` of bundles.
-    #[must_use]
-    pub fn authority_pem(&self) -> &str {
-        &self.authority.pem
     }
 
     /// What new connections are served with, always the newest.
@@ -89,154 +194,162 @@ impl Certificates {
         self.current.subscribe()
     }
 
-    /// Signs the server certificate anew if its end is near; whether it did. To be called now and then. Blocks on the disk.
+    /// What others may know, always the newest.
+    #[must_use]
+    pub fn facts(&self) -> watch::Receiver<Arc<Facts>> {
+        self.facts.subscribe()
+    }
+
+    /// When what is served ends.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        self.facts.borrow().expiry
+    }
+
+    /// Looks at everything anew: signs the server certificate if its end is near, reads files that have changed, leaves out what has
+    /// ended. Whether anything is served otherwise now. To be called now and then. Blocks on the disk.
     ///
     /// # Errors
-    /// The disk refuses; the certificate in use stays.
-    pub fn renew_if_due(&self, now: UnixMillis) -> anyhow::Result<bool> {
-        if load(&self.directory, &self.authority, &self.names, now)?.is_some() {
-            return Ok(false);
-        }
-        let server = issue(&self.directory, &self.authority, &self.names, now)?;
-        self.current.send_replace(Arc::new(config(server)?));
-        Ok(true)
-    }
-}
-
-impl Authority {
-    fn open(directory: &DataDir, now: UnixMillis) -> anyhow::Result<Self> {
-        let (key_path, certificate_path) = (directory.key("ca.key"), directory.key("ca.crt"));
-        let (key, pem) = match (read_secret(&key_path)?, read_secret(&certificate_path)?) {
-            (Some(key), Some(pem)) => {
-                let key = KeyPair::from_pem(&key)
-                    .with_context(|| format!("read key {}", key_path.display()))?;
-                (key, (*pem).clone())
-            }
-            (key, _) => {
-                let missing = if key.is_none() {
-                    &key_path
-                } else {
-                    &certificate_path
-                };
-                refuse_to_replace(directory, missing)?;
-                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-                    .context("make the authority's key")?;
-                let pem = authority_params(now)?
-                    .self_signed(&key)
-                    .context("sign the authority")?
-                    .pem();
-                write_secret(
-                    &key_path,
-                    zeroize::Zeroizing::new(key.serialize_pem()).as_bytes(),
-                )?;
-                write_secret(&certificate_path, pem.as_bytes())?;
-                (key, pem)
-            }
+    /// A file does not fit, or the disk refuses; what is in use stays.
+    pub fn refresh(&self, now: UnixMillis) -> anyhow::Result<bool> {
+        let mut kept = self.kept();
+        let read = match &self.files.authority {
+            Some(path) => file::load_authorities(path, now).map(|found| kept.announced = found),
+            None => Ok(()),
         };
-        let read = || format!("read certificate {}", certificate_path.display());
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).with_context(read)?;
-        let issuer = Issuer::from_ca_cert_der(&der, key).with_context(read)?;
-        Ok(Self { pem, der, issuer })
+        let has_changed = self.take(&mut kept, now)?;
+        // Said last: a bad file of the owner's must not keep our own certificate from being signed anew.
+        read.map(|()| has_changed)
     }
-}
 
-fn authority_params(now: UnixMillis) -> anyhow::Result<CertificateParams> {
-    // Two brokers' authorities may stand in one trust store: their names tell them apart.
-    let mut tag = [0; 4];
-    fill_random(&mut tag)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(
-        DnType::CommonName,
-        format!("Outhaul broker CA {}", protocol::id::hex(&tag)),
-    );
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = before(now, BACKDATED).into();
-    params.not_after = after(now, AUTHORITY_LIFE).into();
-    Ok(params)
-}
-
-fn issue(
-    directory: &DataDir,
-    authority: &Authority,
-    names: &[String],
-    now: UnixMillis,
-) -> anyhow::Result<CertifiedKey> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make the server's key")?;
-    let mut params = CertificateParams::new(names).context("name the server certificate")?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Outhaul broker");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    params.not_before = before(now, BACKDATED).into();
-    params.not_after = after(now, SERVER_LIFE).into();
-    let certificate = params
-        .signed_by(&key, &authority.issuer)
-        .context("sign the server certificate")?;
-    let key_pem = zeroize::Zeroizing::new(key.serialize_pem());
-    // Two files, not one step: after a crash between them they do not match, and both are made anew.
-    write_secret(&directory.key("server.key"), key_pem.as_bytes())?;
-    write_secret(&directory.key("server.crt"), certificate.pem().as_bytes())?;
-    certify(key_pem.as_bytes(), certificate.der().clone())
-}
-
-/// The server certificate on disk, if it is of this authority, covers `names`, fits its key, and lasts.
-fn load(
-    directory: &DataDir,
-    authority: &Authority,
-    names: &[String],
-    now: UnixMillis,
-) -> anyhow::Result<Option<CertifiedKey>> {
-    let (Some(key), Some(pem)) = (
-        read_secret(&directory.key("server.key"))?,
-        read_secret(&directory.key("server.crt"))?,
-    ) else {
-        return Ok(None);
-    };
-    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
-        return Ok(None);
-    };
-    if !is_good(authority, &der, names, now) {
-        return Ok(None);
+    /// Whether it is time to make the next authority. Never, where it is not ours to make.
+    #[must_use]
+    pub fn is_rotation_due(&self, now: UnixMillis) -> bool {
+        let kept = self.kept();
+        kept.own.as_ref().is_some_and(|own| own.is_ending(now))
     }
-    let server = certify(key.as_bytes(), der).ok();
-    Ok(server.filter(|server| server.keys_match().is_ok()))
-}
 
-fn is_good(
-    authority: &Authority,
-    server: &CertificateDer<'_>,
-    names: &[String],
-    now: UnixMillis,
-) -> bool {
-    let mut roots = RootCertStore::empty();
-    let Ok(parsed) = ParsedCertificate::try_from(server) else {
-        return false;
-    };
-    let is_lasting = || {
-        roots.add(authority.der.clone())?;
-        let at = |millis: u64| UnixTime::since_unix_epoch(Duration::from_millis(millis));
-        let algorithms = provider().signature_verification_algorithms.all;
-        for time in [at(now.0), at(now.plus(SERVER_LEFT_MIN).0)] {
-            verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], time, algorithms)?;
+    /// Makes the next authority, and serves under it from now on. Who trusts the one before, or the new one, connects. `record` gets
+    /// the new certificate before it is in force. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The authority is not ours, `record` fails, or the disk refuses.
+    pub fn rotate(
+        &self,
+        now: UnixMillis,
+        record: impl FnOnce(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut kept = self.kept();
+        let next = own(&mut kept)?.rotate(&self.directory, now, |der| record(der))?;
+        kept.own = Some(next);
+        self.take(&mut kept, now)?;
+        Ok(())
+    }
+
+    /// Forgets the authorities before this one; how many. Hosts that trust only them cannot connect any more. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The authority is not ours, or the disk refuses.
+    pub fn retire(&self, now: UnixMillis) -> anyhow::Result<usize> {
+        let mut kept = self.kept();
+        let count = own(&mut kept)?.retire(&self.directory)?;
+        self.take(&mut kept, now)?;
+        Ok(count)
+    }
+
+    /// Serves what is on disk; whether that is something new.
+    fn take(&self, kept: &mut Kept, now: UnixMillis) -> anyhow::Result<bool> {
+        let Material { server, facts } =
+            look(&self.directory, &self.names, &self.files, kept, now)?;
+        let is_new = kept.chain != server.cert;
+        if is_new {
+            kept.chain.clone_from(&server.cert);
+            self.current.send_replace(Arc::new(config(server)?));
         }
-        Ok::<(), rustls::Error>(())
-    };
-    let mut is_lasting = is_lasting;
-    let covers = |name: &String| {
-        ServerName::try_from(name.as_str())
-            .is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
-    };
-    is_lasting().is_ok() && names.iter().all(covers)
+        let has_changed = self.facts.send_if_modified(|old| {
+            let differs = **old != facts;
+            if differs {
+                *old = Arc::new(facts);
+            }
+            differs
+        });
+        Ok(is_new || has_changed)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn certify(key_pem: &[u8], certificate: CertificateDer<'static>) -> anyhow::Result<CertifiedKey> {
-    let key = PrivateKeyDer::from_pem_slice(key_pem).context("read the server's key")?;
-    CertifiedKey::from_der(vec![certificate], key, &provider()).context("use the server's key")
+fn own(kept: &mut Kept) -> anyhow::Result<&mut Authority> {
+    match &mut kept.own {
+        Some(own) => Ok(own),
+        None => bail!(
+            "the certificate comes from files (tls.certificate): its authority is not this broker's to change"
+        ),
+    }
+}
+
+/// What is to be served, by what is on disk.
+fn look(
+    directory: &DataDir,
+    names: &[String],
+    files: &TlsFiles,
+    kept: &Kept,
+    now: UnixMillis,
+) -> anyhow::Result<Material> {
+    let announced = kept.announced.iter().map(|one| fact(Place::File, one));
+    let (leaf, server, authority, authorities) = match (&kept.own, &files.server, &files.authority)
+    {
+        (Some(own), ..) => {
+            let (leaf, server) = server::load_or_issue(directory, own, names, now)?;
+            let mut all = vec![fact(Place::Current, &own.certificate)];
+            all.extend(announced);
+            let past = own.past.iter().filter(|past| past.is_live(now));
+            all.extend(past.map(|past| fact(Place::Past, &past.certificate)));
+            (leaf, server, own.certificate.not_after, bounded(all))
+        }
+        (None, Some(server), Some(path)) => {
+            let name = names.first().context("read public_address")?;
+            let found = file::load(server, path, &kept.announced, name, now)?;
+            (
+                found.leaf,
+                found.server,
+                found.authority_not_after,
+                announced.collect(),
+            )
+        }
+        (None, Some(_) | None, _) => bail!("tls.certificate needs tls.authority"),
+    };
+    Ok(Material {
+        facts: Facts {
+            authorities,
+            expiry: Expiry {
+                server: leaf.not_after,
+                authority,
+            },
+            server: leaf.der.to_vec(),
+        },
+        server,
+    })
+}
+
+fn fact(place: Place, one: &Certificate) -> AuthorityFact {
+    AuthorityFact {
+        place,
+        der: one.der.to_vec(),
+        pem: one.pem.clone(),
+        not_after: one.not_after,
+    }
+}
+
+/// As many as a grant may name; the oldest go first.
+fn bounded(mut all: Vec<AuthorityFact>) -> Vec<AuthorityFact> {
+    all.truncate(AUTHORITIES_MAX);
+    while all.iter().map(|one| one.der.len()).sum::<usize>() > AUTHORITIES_BYTES_MAX {
+        all.pop();
+    }
+    all
 }
 
 /// TLS 1.3 and nothing older. No resumption: a ticket would outlive a rotation and cost memory for each connection, and no
@@ -295,88 +408,4 @@ fn before(now: UnixMillis, duration: Duration) -> SystemTime {
 
 fn after(now: UnixMillis, duration: Duration) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(now.plus(duration).0)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-
-    fn later(days: u32) -> UnixMillis {
-        NOW.plus(DAY * days)
-    }
-
-    fn server_crt(directory: &DataDir) -> String {
-        fs::read_to_string(directory.key("server.crt")).unwrap()
-    }
-
-    #[test]
-    fn the_authority_stays_and_the_server_certificate_follows_names_and_time() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = DataDir::open(&place.path().join("data")).unwrap();
-        let first = Certificates::open(&directory, "broker.example", NOW).unwrap();
-        let issued = server_crt(&directory);
-        let again = Certificates::open(&directory, "broker.example", later(1)).unwrap();
-        assert_eq!(first.authority_pem(), again.authority_pem());
-        assert_eq!(server_crt(&directory), issued, "it is good for long");
-        let other = Certificates::open(&directory, "192.0.2.7", later(1)).unwrap();
-        assert_eq!(first.authority_pem(), other.authority_pem());
-        assert_ne!(server_crt(&directory), issued, "another name");
-        let issued = server_crt(&directory);
-        assert!(!other.renew_if_due(later(60)).unwrap());
-        let mut current = other.current();
-        assert!(!current.has_changed().unwrap());
-        assert!(
-            other.renew_if_due(later(62)).unwrap(),
-            "less than 30 of its 90 days are left"
-        );
-        assert!(current.has_changed().unwrap());
-        current.mark_unchanged();
-        assert_ne!(server_crt(&directory), issued);
-    }
-
-    #[test]
-    fn a_key_and_a_certificate_that_do_not_fit_are_made_anew() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = DataDir::open(&place.path().join("data")).unwrap();
-        Certificates::open(&directory, "broker.example", NOW).unwrap();
-        let stale = fs::read(directory.key("server.key")).unwrap();
-        fs::remove_file(directory.key("server.crt")).unwrap();
-        Certificates::open(&directory, "broker.example", NOW).unwrap();
-        write_secret(&directory.key("server.key"), &stale).unwrap();
-        Certificates::open(&directory, "broker.example", NOW).unwrap();
-        assert_ne!(fs::read(directory.key("server.key")).unwrap(), stale);
-    }
-
-    #[test]
-    fn an_authority_lost_from_a_used_directory_is_not_replaced() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = DataDir::open(&place.path().join("data")).unwrap();
-        Certificates::open(&directory, "broker.example", NOW).unwrap();
-        fs::write(directory.store(), b"").unwrap();
-        fs::remove_file(directory.key("ca.crt")).unwrap();
-        let error = format!(
-            "{:#}",
-            Certificates::open(&directory, "broker.example", NOW).unwrap_err()
-        );
-        assert!(
-            error.contains("ca.crt") && error.contains("backup"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn the_loopback_is_covered_and_no_name_stands_twice() {
-        assert_eq!(
-            names("localhost", "box"),
-            ["localhost", "box", "127.0.0.1", "::1"]
-        );
-        assert_eq!(
-            names("b.example", "not a name"),
-            ["b.example", "localhost", "127.0.0.1", "::1"]
-        );
-    }
 }

@@ -121,7 +121,10 @@ async fn readyz(State(plane): State<Plane>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let expiry = plane.certificates().expiry;
     let body = json!({
+        "certificate_not_after_ms": expiry.server.0,
+        "authority_not_after_ms": expiry.authority.0,
         "status": if health.reasons.is_empty() { "ready" } else { "not_ready" },
         "durability": health.durability,
         "reasons": health.reasons,

@@ -186,6 +186,23 @@ pub fn write_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("write {}", path.display()))
 }
 
+/// Removes a file, durably; nothing happens if there is none.
+///
+/// # Errors
+/// The disk refuses.
+pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
+    let remove = || -> anyhow::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
+        }
+        let directory = path.parent().context("it has no directory")?;
+        File::open(directory)?.sync_all()?;
+        Ok(())
+    };
+    remove().with_context(|| format!("remove {}", path.display()))
+}
+
 fn make_private(path: &Path) -> anyhow::Result<()> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

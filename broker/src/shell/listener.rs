@@ -10,14 +10,15 @@ mod tests;
 
 use std::{
     future::Future,
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustls::ServerConfig;
 use tokio::{
-    io::AsyncBufReadExt as _,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout, timeout_at},
@@ -25,8 +26,12 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{clock, connection::Gate};
-use crate::core::gate::STRANGER_WAIT;
-use door::{Door, Visitor};
+use crate::core::{
+    gate::STRANGER_WAIT,
+    network::Network,
+    proxy_protocol::{HEAD_BYTES, HEADER_BYTES_MAX, Parsed, parse},
+};
+use door::{Door, Stranger, Unnamed, Visitor};
 
 pub use door::{
     DELAY_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VISITORS_MAX, VISITORS_PER_ADDRESS_MAX,
@@ -50,11 +55,13 @@ enum Speech {
 }
 
 /// Serves `listener` until the future is dropped. `tls` is read anew for every connection, so that certificates can change; who
-/// makes the configuration sets TLS 1.3 only, and ALPN `mqtt` and `http/1.1`. HTTP connections go to `serve_http`.
+/// makes the configuration sets TLS 1.3 only, and ALPN `mqtt` and `http/1.1`. HTTP connections go to `serve_http`. From `proxies` a
+/// PROXY header comes first, and says whose the connection is; from others none is taken.
 pub async fn serve<F, H>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     gate: Gate,
+    proxies: Vec<Network>,
     serve_http: F,
 ) where
     F: Fn(TlsStream<TcpStream>, SocketAddr) -> H + Clone + Send + Sync + 'static,
@@ -66,6 +73,10 @@ pub async fn serve<F, H>(
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_client(&error) => {
+                gate.metrics.accept_failed.add();
+                continue;
+            }
             Err(error) => {
                 gate.metrics.accept_failed.add();
                 if !is_failing {
@@ -78,14 +89,20 @@ pub async fn serve<F, H>(
         };
         is_failing = false;
         gate.metrics.accepted.add();
-        let Some(visitor) = door.enter(peer.ip()) else {
+        let is_proxy = proxies.iter().any(|range| range.contains(peer.ip()));
+        let caller = if is_proxy {
+            door.knock().map(Caller::Behind)
+        } else {
+            door.enter(peer.ip()).map(Caller::Known)
+        };
+        let Some(caller) = caller else {
             gate.metrics.crowded.add();
             continue;
         };
         let arrival = Arrival {
             stream,
             peer,
-            visitor,
+            caller,
             since: clock::mono(),
             acceptor: TlsAcceptor::from(Arc::clone(&tls.borrow())),
             gate: gate.clone(),
@@ -95,11 +112,28 @@ pub async fn serve<F, H>(
     }
 }
 
+/// Whether accepting failed for the client that was next, and not for us: the next one need not wait.
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+/// Whose a connection is.
+enum Caller {
+    /// The address that it comes from.
+    Known(Visitor),
+    /// A load balancer's, which is about to say.
+    Behind(Unnamed),
+}
+
 /// A connection that was accepted, and nothing more.
 struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
-    visitor: Visitor,
+    caller: Caller,
     since: Instant,
     acceptor: TlsAcceptor,
     gate: Gate,
@@ -113,17 +147,35 @@ impl Arrival {
         H: Future<Output = ()>,
     {
         let Self {
-            stream,
-            peer,
-            visitor,
+            mut stream,
+            mut peer,
+            caller,
             since,
             acceptor,
             gate,
             http,
         } = self;
+        let visitor = match caller {
+            Caller::Known(visitor) => visitor,
+            Caller::Behind(unnamed) => {
+                let until = since + STRANGER_WAIT;
+                let Ok(Some(client)) = timeout_at(until.into(), read_header(&mut stream)).await
+                else {
+                    return gate.metrics.proxy_failed.add();
+                };
+                if let Some(client) = client {
+                    peer.set_ip(client);
+                }
+                let Some(visitor) = unnamed.named(peer.ip()) else {
+                    return gate.metrics.crowded.add();
+                };
+                visitor
+            }
+        };
         // A client speaks first. Whoever says nothing takes no room that others wait for. Not `readable`: it may return with nothing
         // to read, and on a fresh socket it does.
-        let first = timeout(STRANGER_WAIT, stream.peek(&mut [0])).await;
+        let until = since + STRANGER_WAIT;
+        let first = timeout_at(until.into(), stream.peek(&mut [0])).await;
         if !matches!(first, Ok(Ok(1..))) {
             return gate.metrics.silent.add();
         }
@@ -145,10 +197,10 @@ impl Arrival {
             Ok(Speech::Mqtt) => Box::pin(gate.serve(stream, until, stranger)).await,
             Ok(Speech::Http) => {
                 gate.metrics.http.add();
-                let room = timeout_at(until.into(), http.acquire_owned()).await;
-                drop(stranger);
-                if let Ok(Ok(room)) = room {
-                    Box::pin(serve_within(serve_http(*stream, peer), room)).await;
+                // Over HTTP nobody ever proves who they are: they stay strangers to the end, and no address has more than its share of
+                // the room.
+                if let Ok(Ok(room)) = timeout_at(until.into(), http.acquire_owned()).await {
+                    Box::pin(serve_within(serve_http(*stream, peer), (room, stranger))).await;
                 }
             }
             Ok(Speech::Unknown) | Err(_) => gate.metrics.unknown.add(),
@@ -156,7 +208,26 @@ impl Arrival {
     }
 }
 
-async fn serve_within(serving: impl Future<Output = ()>, room: OwnedSemaphorePermit) {
+/// Reads the header that a load balancer puts first, and not a byte more. Who the client is, if it says; nothing, if there is none.
+async fn read_header(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let (mut have, mut need) = (0, HEAD_BYTES);
+    loop {
+        let missing = bytes.get_mut(have..need)?;
+        stream.read_exact(missing).await.ok()?;
+        have = need;
+        match parse(bytes.get(..have)?) {
+            Ok(Parsed::Whole { client, .. }) => return Some(client),
+            Ok(Parsed::More(total)) => need = total,
+            Err(error) => {
+                tracing::debug!(%error, "a load balancer did not say whose a connection is");
+                return None;
+            }
+        }
+    }
+}
+
+async fn serve_within(serving: impl Future<Output = ()>, room: (OwnedSemaphorePermit, Stranger)) {
     let _ = timeout(HTTP_WAIT, serving).await;
     drop(room);
 }

@@ -2,6 +2,7 @@
 //! owner's alone, and every change names the user id that the kernel gave.
 
 mod answer;
+mod certificate;
 mod host;
 mod reader;
 mod records;
@@ -23,7 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{http::serve_connection, metrics::Metrics};
+use super::{certificate::Certificates, http::serve_connection, metrics::Metrics};
 use crate::drive::{Peer, Plane};
 
 /// Connections at once. Past that the next waits to be accepted.
@@ -40,6 +41,7 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(3);
 struct Api {
     plane: Plane,
     metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -82,11 +84,13 @@ impl LocalSocket {
         self,
         plane: Plane,
         metrics: Arc<Metrics>,
+        certificates: Arc<Certificates>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let api = Api {
             plane,
             metrics,
+            certificates,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopping: stopping.clone(),
         };

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub accept_failed: Counter,
     /// TCP connections that said nothing in time.
     pub silent: Counter,
+    /// Connections from a listed load balancer without a PROXY header that can be used.
+    pub proxy_failed: Counter,
     /// TLS handshakes that failed or took too long.
     pub tls_failed: Counter,
     /// Connections that spoke neither MQTT nor HTTP.

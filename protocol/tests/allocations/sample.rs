@@ -82,7 +82,7 @@ impl Sample {
 /// What a message may cost beyond its length, in bytes.
 pub(crate) fn spare(name: &str) -> u64 {
     match name {
-        "host token" | "sandbox token" | "launch" | "status" => SPARE_BYTES_WITH_LISTS,
+        "host token" | "sandbox token" | "launch" | "status" | "grant" => SPARE_BYTES_WITH_LISTS,
         _ => SPARE_BYTES,
     }
 }
@@ -300,6 +300,8 @@ fn answers() -> [Sample; 3] {
         token: vec![0x84, 1, 2].into(),
         time: NOW,
         generation: 3,
+        // Two: behind a label that is cut short, one would be a value to skip.
+        authorities: Some(vec![vec![0x30, 0].into(), vec![0x30, 1, 0].into()]),
     };
     let refused = Refused {
         reason: Refusal::Locked,

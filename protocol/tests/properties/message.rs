@@ -206,11 +206,13 @@ proptest! {
     #[test]
     fn an_answer_of_the_exchange_is_read_as_it_was_written(
         nonce: [u8; 32], time in time(), token in vec(any::<u8>(), 0..2048), generation in number(),
+        authorities in option::of(vec(vec(any::<u8>(), 0..1024), 0..5)),
         reason in word(Refusal::ALL, Refusal::from_label),
     ) {
         let challenge = Challenge { nonce: nonce.into(), time };
         prop_assert_eq!(again(&challenge, EXCHANGE_BYTES_MAX), challenge);
-        let grant = Grant { token: token.into(), time, generation };
+        let authorities = authorities.map(|list| list.into_iter().map(Into::into).collect());
+        let grant = Grant { token: token.into(), time, generation, authorities };
         prop_assert_eq!(again(&grant, EXCHANGE_BYTES_MAX), grant);
         let refused = Refused { reason, time };
         prop_assert_eq!(again(&refused, EXCHANGE_BYTES_MAX), refused);

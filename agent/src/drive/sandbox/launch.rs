@@ -164,7 +164,7 @@ fn make_dir(
         .and_then(|launch| {
             let files = Files {
                 launch: &launch,
-                ca: &site.bundle.ca,
+                ca: &site.clients().ca_pem,
             };
             site.run_dir.create(&record.sandbox, files, user)
         });

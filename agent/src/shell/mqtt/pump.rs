@@ -104,18 +104,18 @@ pub(super) fn build(options: &LinkOptions) -> Result<(Client, EventLoop), DownRe
     let (authority, proxy, tls) = (
         options.authority.clone(),
         options.proxy.clone(),
-        Arc::clone(&options.tls),
+        options.tls.clone(),
     );
     let wait = options.up_wait.min(DIAL_WAIT_MAX);
     let dialled = AtomicBool::new(false);
     mqtt.set_socket_connector(move |_, _| {
-        let (authority, proxy, tls) = (authority.clone(), proxy.clone(), Arc::clone(&tls));
+        let (authority, proxy, tls) = (authority.clone(), proxy.clone(), tls.clone());
         let again = dialled.swap(true, Ordering::Relaxed);
         async move {
             if again {
                 return Err(io::Error::other("one link is one attempt"));
             }
-            let stream = dial(&authority, proxy.as_ref(), tls, wait).await;
+            let stream = dial(&authority, proxy.as_ref(), &tls, wait).await;
             stream.map(guest_stream).map_err(io::Error::other)
         }
     });

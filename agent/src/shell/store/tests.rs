@@ -183,3 +183,17 @@ fn a_report_sent_again_does_not_disturb_the_numbers() {
     store.remove_report(1).unwrap();
     assert_eq!(reopen(store).load_outbox().unwrap(), (vec![], 3));
 }
+
+#[test]
+fn the_authorities_that_the_broker_named_outlive_a_restart() {
+    let (_dir, store) = open();
+    assert_eq!(store.load_learned().unwrap(), None);
+    let told = [serde_bytes::ByteBuf::from(vec![0x30, 0])];
+    let learned = Learned::under(&[1; 32], None).after(&told).unwrap();
+    store.save_learned(&learned).unwrap();
+    let store = reopen(store);
+    assert_eq!(store.load_learned().unwrap(), Some(learned));
+    fs::write(store.dir.join(AUTHORITIES), b"half").unwrap();
+    let error = format!("{:#}", store.load_learned().unwrap_err());
+    assert!(error.contains("authorities"), "{error}");
+}

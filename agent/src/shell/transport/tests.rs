@@ -5,7 +5,9 @@ use std::io::Write as _;
 use futures_rustls::TlsAcceptor;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 use smol::net::TcpListener;
 
 use super::*;
@@ -16,6 +18,9 @@ const IN_TIME: u64 = 1_893_456_000;
 
 /// 2100-01-01: after it.
 const TOO_LATE: u64 = 4_102_444_800;
+
+/// 2010-01-01: before it.
+const TOO_EARLY: u64 = 1_262_304_000;
 
 /// A clock that stands still, in Unix seconds.
 #[derive(Debug)]
@@ -64,12 +69,12 @@ impl Pki {
         TlsAcceptor::from(Arc::clone(&self.server))
     }
 
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self) -> Tls {
         self.client_at(IN_TIME)
     }
 
-    fn client_at(&self, unix: u64) -> Arc<ClientConfig> {
-        tls_config(self.ca_pem.as_bytes(), b"mqtt", Arc::new(Stopped(unix))).unwrap()
+    fn client_at(&self, unix: u64) -> Tls {
+        Tls::new(self.ca_pem.as_bytes(), b"mqtt", Arc::new(Stopped(unix))).unwrap()
     }
 }
 
@@ -108,11 +113,7 @@ pub(crate) fn proxy(listener: TcpListener, answer: &'static str) -> smol::Task<S
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Dials a server of `pki` with `client`'s trust; yields what the dial said.
-async fn dial_server(
-    pki: &Pki,
-    client: Arc<ClientConfig>,
-    host: &str,
-) -> Result<TlsStream, DialError> {
+async fn dial_server(pki: &Pki, client: Tls, host: &str) -> Result<TlsStream, DialError> {
     let (listener, authority) = listen().await;
     let acceptor = pki.acceptor();
     let server = spawn(async move {
@@ -120,7 +121,7 @@ async fn dial_server(
         drop(acceptor.accept(tcp).await);
     });
     let authority = authority.replace("localhost", host);
-    let dialled = dial(&authority, None, client, WAIT).await;
+    let dialled = dial(&authority, None, &client, WAIT).await;
     drop(server);
     dialled
 }
@@ -140,23 +141,61 @@ fn a_server_our_ca_vouches_for_is_reached_with_tls_1_3_and_our_alpn() {
     .unwrap();
 }
 
+/// What a person reads about a handshake that failed.
+fn reason(dialled: Result<TlsStream, DialError>) -> String {
+    let error = dialled.unwrap_err();
+    assert!(matches!(error, DialError::Tls { .. }), "{error}");
+    error.to_string()
+}
+
 #[test]
-fn another_ca_another_name_and_a_past_date_are_tls_errors() {
+fn another_ca_another_name_and_a_date_that_does_not_fit_say_what_was_expected_and_what_to_do() {
     block_on(async {
         let pki = Pki::new();
-        let other_ca = dial_server(&pki, Pki::new().client(), "localhost").await;
-        assert!(matches!(other_ca, Err(DialError::Tls { .. })));
-        let other_name = dial_server(&pki, pki.client(), "127.0.0.1").await;
-        assert!(matches!(other_name, Err(DialError::Tls { .. })));
-        let late = dial_server(&pki, pki.client_at(TOO_LATE), "localhost").await;
-        assert!(matches!(late, Err(DialError::Tls { .. })));
+        let other = Pki::new();
+        let said = reason(dial_server(&pki, other.client(), "localhost").await);
+        let pin = CertificateDer::from_pem_slice(other.ca_pem.as_bytes()).unwrap();
+        let pin = protocol::bundle::fingerprint(&pin);
+        for part in [pin.as_str(), "outhaul ca list --pem", "ca.crt", "proxy"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = reason(dial_server(&pki, pki.client(), "127.0.0.1").await);
+        for part in ["DnsName(localhost)", "not for 127.0.0.1", "public_address"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = reason(dial_server(&pki, pki.client_at(TOO_LATE), "localhost").await);
+        assert!(said.contains("ended 21915 days ago"), "{said}");
+        let said = reason(dial_server(&pki, pki.client_at(TOO_EARLY), "localhost").await);
+        assert!(
+            said.contains("counts in 3652 days only") && said.contains("clock"),
+            "{said}"
+        );
     })
     .unwrap();
 }
 
 #[test]
 fn a_bundle_without_a_certificate_is_refused() {
-    assert!(tls_config(b"no PEM here", b"mqtt", Arc::new(Stopped(IN_TIME))).is_err());
+    assert!(Tls::new(b"no PEM here", b"mqtt", Arc::new(Stopped(IN_TIME))).is_err());
+}
+
+#[test]
+fn every_authority_in_a_bundle_is_trusted_and_all_of_them_are_named() {
+    block_on(async {
+        let pki = Pki::new();
+        let others: String = (0..3).map(|_| Pki::new().ca_pem).collect();
+        let both = others.clone()
+            + &crate::shell::tls::to_pem(
+                &CertificateDer::from_pem_slice(pki.ca_pem.as_bytes()).unwrap(),
+            );
+        let client =
+            |pem: &str| Tls::new(pem.as_bytes(), b"mqtt", Arc::new(Stopped(IN_TIME))).unwrap();
+        assert!(dial_server(&pki, client(&both), "localhost").await.is_ok());
+        let many = others + &Pki::new().ca_pem + &Pki::new().ca_pem;
+        let said = reason(dial_server(&pki, client(&many), "localhost").await);
+        assert!(said.contains(" or 2 more)"), "{said}");
+    })
+    .unwrap();
 }
 
 #[test]
@@ -165,9 +204,9 @@ fn nobody_listening_is_a_connect_error_and_an_unknown_name_a_resolve_error() {
         let pki = Pki::new();
         let (listener, authority) = listen().await;
         drop(listener);
-        let refused = dial(&authority, None, pki.client(), WAIT).await;
+        let refused = dial(&authority, None, &pki.client(), WAIT).await;
         assert!(matches!(refused, Err(DialError::Connect { .. })));
-        let unknown = dial("no-such-host.invalid:1", None, pki.client(), WAIT).await;
+        let unknown = dial("no-such-host.invalid:1", None, &pki.client(), WAIT).await;
         assert!(matches!(unknown, Err(DialError::Resolve { .. })));
     })
     .unwrap();
@@ -179,7 +218,7 @@ fn a_server_that_never_answers_the_handshake_costs_one_deadline() {
         let pki = Pki::new();
         let (_listener, authority) = listen().await;
         let wait = Duration::from_millis(50);
-        let silent = dial(&authority, None, pki.client(), wait).await;
+        let silent = dial(&authority, None, &pki.client(), wait).await;
         assert!(matches!(silent, Err(DialError::Timeout { .. })));
     })
     .unwrap();
@@ -206,7 +245,7 @@ fn a_proxy_connects_us_onward_with_credentials_from_a_file() {
             authority: proxy_authority,
             credentials: Some(file.path().to_owned()),
         };
-        let stream = dial(&authority, Some(&proxy), pki.client(), WAIT).await;
+        let stream = dial(&authority, Some(&proxy), &pki.client(), WAIT).await;
         server.await.unwrap();
         stream.unwrap();
         assert_eq!(
@@ -245,7 +284,7 @@ fn a_proxys_refusal_says_what_to_do_and_its_nonsense_is_bounded() {
                 authority,
                 credentials: None,
             };
-            let dialled = dial("localhost:1", Some(&proxy), Pki::new().client(), WAIT).await;
+            let dialled = dial("localhost:1", Some(&proxy), &Pki::new().client(), WAIT).await;
             drop(answering.await);
             let error = dialled.unwrap_err().to_string();
             assert!(error.contains(meaning), "{error}");

@@ -48,10 +48,17 @@ struct Address {
     strangers: Arc<Semaphore>,
 }
 
+/// A connection of which it is not known yet whose it is: a load balancer is about to say. Gone when dropped.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    inner: Arc<Inner>,
+}
+
 /// A connection at the door. Gone when dropped.
 #[derive(Debug)]
 pub(super) struct Visitor {
-    inner: Arc<Inner>,
+    /// Its place among all.
+    unnamed: Unnamed,
     address: IpAddr,
     strangers: Arc<Semaphore>,
 }
@@ -79,11 +86,27 @@ impl Default for Door {
 impl Door {
     /// Lets a connection wait, unless too many do.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Visitor> {
-        let address = site_of(address);
+        self.knock()?.named(address)
+    }
+
+    /// Lets a connection say whose it is, unless too many wait.
+    pub(super) fn knock(&self) -> Option<Unnamed> {
         let mut visitors = self.inner.visitors();
         if visitors.count >= VISITORS_MAX {
             return None;
         }
+        visitors.count += 1;
+        Some(Unnamed {
+            inner: Arc::clone(&self.inner),
+        })
+    }
+}
+
+impl Unnamed {
+    /// Lets it wait as one of its address, unless too many of that do.
+    pub(super) fn named(self, address: IpAddr) -> Option<Visitor> {
+        let address = site_of(address);
+        let mut visitors = self.inner.visitors();
         let here = visitors
             .by_address
             .entry(address)
@@ -92,13 +115,15 @@ impl Door {
                 strangers: Arc::new(Semaphore::new(STRANGERS_PER_ADDRESS_MAX)),
             });
         if here.count >= VISITORS_PER_ADDRESS_MAX {
+            // Its own drop takes the lock again.
+            drop(visitors);
             return None;
         }
         here.count += 1;
         let strangers = Arc::clone(&here.strangers);
-        visitors.count += 1;
+        drop(visitors);
         Some(Visitor {
-            inner: Arc::clone(&self.inner),
+            unnamed: self,
             address,
             strangers,
         })
@@ -111,7 +136,7 @@ impl Visitor {
         // The address first: whoever waits for its own crowd takes no room of others.
         let waiting = async {
             let of_address = Arc::clone(&self.strangers).acquire_owned().await.ok()?;
-            let in_all = Arc::clone(&self.inner.strangers)
+            let in_all = Arc::clone(&self.unnamed.inner.strangers)
                 .acquire_owned()
                 .await
                 .ok()?;
@@ -126,10 +151,15 @@ impl Visitor {
     }
 }
 
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        self.inner.visitors().count -= 1;
+    }
+}
+
 impl Drop for Visitor {
     fn drop(&mut self) {
-        let mut visitors = self.inner.visitors();
-        visitors.count -= 1;
+        let mut visitors = self.unnamed.inner.visitors();
         if let Some(here) = visitors.by_address.get_mut(&self.address) {
             here.count -= 1;
             if here.count == 0 {

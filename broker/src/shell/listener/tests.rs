@@ -11,9 +11,9 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 use crate::{
-    core::gate::tests::Said,
+    core::{gate::tests::Said, proxy_protocol::header},
     shell::{
-        certificate::Certificates,
+        certificate::{Certificates, TlsFiles},
         connection::tests::{Client, World},
         keys::DataDir,
     },
@@ -21,6 +21,9 @@ use crate::{
 
 /// Nothing here takes as long.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A client whose HTTP requests never end.
+const SLOW: [u8; 4] = [192, 0, 2, 66];
 
 struct Port {
     world: World,
@@ -31,13 +34,23 @@ struct Port {
 
 impl Port {
     async fn open() -> Self {
+        Self::open_behind(&[]).await
+    }
+
+    /// A port that takes PROXY headers from these.
+    async fn open_behind(proxies: &[&str]) -> Self {
         let world = World::new().await;
         let place = tempfile::tempdir().unwrap();
         let directory = DataDir::open(&place.path().join("data")).unwrap();
-        let certificates = Certificates::open(&directory, "localhost", clock::unix()).unwrap();
+        let certificates =
+            Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())
+                .unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = |mut stream: TlsStream<TcpStream>, _| async move {
+        let answer = |mut stream: TlsStream<TcpStream>, peer: SocketAddr| async move {
+            if peer.ip() == IpAddr::from(SLOW) {
+                std::future::pending::<()>().await;
+            }
             stream.write_all(b"http").await.unwrap();
             stream.shutdown().await.unwrap();
         };
@@ -45,17 +58,27 @@ impl Port {
             listener,
             certificates.current(),
             world.gate.clone(),
+            proxies.iter().map(|range| range.parse().unwrap()).collect(),
             answer,
         ));
         Self {
             world,
             address,
-            authority: certificates.authority_pem().to_owned(),
+            authority: certificates.facts().borrow().authorities_pem(),
             _place: place,
         }
     }
 
-    async fn dial(&self, alpn: &[&str]) -> std::io::Result<client::TlsStream<TcpStream>> {
+    async fn dial(&self, alpn: &[&str]) -> io::Result<client::TlsStream<TcpStream>> {
+        self.dial_after(&[], alpn).await
+    }
+
+    /// Sends `first`, and makes the handshake behind it.
+    async fn dial_after(
+        &self,
+        first: &[u8],
+        alpn: &[&str],
+    ) -> io::Result<client::TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap();
         roots.add(authority).unwrap();
@@ -66,7 +89,8 @@ impl Port {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(self.address).await?;
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(first).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, stream)
@@ -158,4 +182,98 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let mut client = Client::new(stream);
     assert_eq!(client.next().await, Some(Said::ConnAck(0x8C)));
     assert_eq!(client.next().await, None);
+}
+
+/// A header of TCP over IPv4 from an address.
+fn from(address: [u8; 4]) -> Vec<u8> {
+    let rest = [127, 0, 0, 1, 0xC3, 0x50, 0x20, 0xFB];
+    header(0x21, 0x11, &[&address[..], &rest].concat())
+}
+
+#[tokio::test]
+async fn behind_a_load_balancer_each_client_has_its_own_share_and_the_balancer_none() {
+    let port = Port::open_behind(&["10.0.0.0/8", "127.0.0.1"]).await;
+    // A crowd that has its share and more; it says one byte and holds its room.
+    let mut crowd = Vec::new();
+    for _ in 0..=STRANGERS_PER_ADDRESS_MAX {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        stream.write_all(&from([192, 0, 2, 1])).await.unwrap();
+        stream.write_all(&[0x16]).await.unwrap();
+        crowd.push(stream);
+    }
+    let others = async {
+        for last in 2..5 {
+            let stream = port.dial_after(&from([192, 0, 2, last]), &["mqtt"]).await;
+            let mut client = Client::new(stream.unwrap());
+            let name = format!("build-{last}");
+            port.world.login_sandbox(&mut client, &name).await;
+        }
+    };
+    timeout(STRANGER_WAIT / 2, others).await.unwrap();
+    let late = from([192, 0, 2, 1]);
+    let delayed = port.dial_after(&late, &["mqtt"]);
+    let delayed = timeout(Duration::from_millis(300), delayed).await;
+    assert!(delayed.is_err(), "its own crowd is before it");
+    // The balancer's own look, and one of whom it knows nothing, are its own address's.
+    for own in [header(0x20, 0, &[]), header(0x21, 0, &[])] {
+        assert!(port.dial_after(&own, &["http/1.1"]).await.is_ok());
+    }
+    assert_eq!(port.world.gate.metrics.proxy_failed.count(), 0);
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_does_not_say_whose_a_connection_is_is_not_served() {
+    let port = Port::open_behind(&["127.0.0.1"]).await;
+    assert!(port.dial(&["mqtt"]).await.is_err(), "no header");
+    let v1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 8443\r\n";
+    assert!(port.dial_after(v1, &["mqtt"]).await.is_err(), "version 1");
+    let long = header(0x21, 0x11, &[0; 2000]);
+    assert!(port.dial_after(&long, &["mqtt"]).await.is_err(), "too long");
+    let mut half = TcpStream::connect(port.address).await.unwrap();
+    half.write_all(&from([192, 0, 2, 1])[..20]).await.unwrap();
+    let began = clock::mono();
+    let closed = timeout(DEADLINE, half.read(&mut [0])).await.unwrap();
+    assert!(matches!(closed, Ok(0) | Err(_)), "half a header");
+    assert!(clock::mono() - began < STRANGER_WAIT + Duration::from_secs(2));
+    assert_eq!(port.world.gate.metrics.proxy_failed.count(), 4);
+}
+
+#[tokio::test]
+async fn a_header_from_anyone_else_is_refused() {
+    let port = Port::open_behind(&["10.0.0.0/8"]).await;
+    let dialled = port.dial_after(&from([192, 0, 2, 1]), &["mqtt"]).await;
+    assert!(dialled.is_err());
+    assert!(port.dial(&["mqtt"]).await.is_ok());
+}
+
+#[tokio::test]
+async fn http_that_never_ends_takes_no_more_room_than_its_addresss_share() {
+    let port = Arc::new(Port::open_behind(&["127.0.0.1"]).await);
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..=HTTP_MAX {
+        let port = Arc::clone(&port);
+        slow.spawn(async move {
+            let stream = port.dial_after(&from(SLOW), &["http/1.1"]).await;
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
+    }
+    // As many as may are in, and have begun to take up the room.
+    while port.world.gate.metrics.http.count() < STRANGERS_PER_ADDRESS_MAX as u64 {
+        tokio::task::yield_now().await;
+    }
+    let first = from([192, 0, 2, 1]);
+    let other = port.dial_after(&first, &["http/1.1"]);
+    let other = timeout(STRANGER_WAIT / 2, other).await.unwrap().unwrap();
+    assert_eq!(read_all(other).await, b"http");
+    let in_room = port.world.gate.metrics.http.count();
+    assert_eq!(in_room, STRANGERS_PER_ADDRESS_MAX as u64 + 1);
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_is_accepted_makes_nobody_wait() {
+    let of = |code| is_of_one_client(&io::Error::from_raw_os_error(code));
+    let (aborted, too_many, in_all) = (103, 24, 23);
+    assert!(of(aborted));
+    assert!(!of(too_many) && !of(in_all), "out of descriptors: a pause");
 }

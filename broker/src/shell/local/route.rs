@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    host, reader, records,
+    certificate, host, reader, records,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -44,6 +44,9 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/dispatchers/{key}", delete(host::remove_dispatcher))
         .route("/v1/readers", get(reader::list).post(reader::add))
         .route("/v1/readers/{name}", delete(reader::remove))
+        .route("/v1/certificates", get(certificate::list))
+        .route("/v1/certificates/rotate", post(certificate::rotate))
+        .route("/v1/certificates/retire", post(certificate::retire))
         .route("/v1/commands", post(submit))
         .route("/v1/sandboxes", get(list_sandboxes))
         .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))

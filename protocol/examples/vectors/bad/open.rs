@@ -378,6 +378,13 @@ fn answers() -> Vec<Vector> {
         ),
         refused(
             "grant",
+            "grant-whose-authorities-are-no-list",
+            grant().with(65, bytes(&[0x30, 0])),
+            malformed,
+            "5: authorities are a list of byte strings",
+        ),
+        refused(
+            "grant",
             "grant-whose-token-is-text",
             grant().with(1, text("token")),
             malformed,

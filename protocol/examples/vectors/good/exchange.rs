@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     forge::Envelope,
-    item::{bytes, text, uint},
+    item::{Item, Map, array, bytes, text, uint},
     message::{
         EXCHANGE, challenge, grant, order, refusal, request, request_envelope, succession,
         succession_envelope, succession_to, typ,
@@ -71,6 +71,18 @@ fn answers() -> Vec<Vector> {
             .says(json!({"time_ms": NOW_MS})),
         Vector::exchange("grant", "grant", &grant().encode())
             .says(json!({"time_ms": NOW_MS, "generation": 1})),
+        Vector::exchange(
+            "grant",
+            "grant-with-authorities",
+            &with_authorities(2).encode(),
+        )
+        .says(json!({"generation": 1, "authorities": 2})),
+        Vector::exchange(
+            "grant",
+            "grant-with-no-authorities",
+            &with_authorities(0).encode(),
+        )
+        .says(json!({"generation": 1, "authorities": 0})),
     ];
     all.extend(Refusal::ALL.iter().map(|word| {
         let name = format!("refusal-{}", word.word().replace('_', "-"));
@@ -78,6 +90,12 @@ fn answers() -> Vec<Vector> {
             .says(json!({"reason": word.word(), "time_ms": NOW_MS}))
     }));
     all
+}
+
+/// A grant that names certificate authorities: what is in them is not the exchange's to judge.
+fn with_authorities(count: u8) -> Map {
+    let list: Vec<Item> = (0..count).map(|n| bytes(&[0x30, 1, n])).collect();
+    grant().with(65, array(&list))
 }
 
 fn possessions() -> Vec<Vector> {

@@ -144,6 +144,7 @@ pub fn grant() -> Grant {
         token: world::HOST_TOKEN.clone().into(),
         time: NOW,
         generation: 3,
+        authorities: Some(vec![vec![0x30, 0].into(), vec![0x30, 1, 0].into()]),
     }
 }
 
