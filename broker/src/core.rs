@@ -7,6 +7,7 @@ pub mod dedup;
 pub mod exchange;
 pub mod expiry;
 pub mod gate;
+pub mod histogram;
 pub mod hosts;
 pub mod journal;
 pub mod network;

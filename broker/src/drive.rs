@@ -438,6 +438,19 @@ impl Plane {
         lock(&self.inner.presence).hosts()
     }
 
+    /// Every host that was ever added, and whether its operator is connected.
+    #[must_use]
+    pub fn hosts_and_presence(&self) -> Vec<(HostId, bool)> {
+        let hosts = self.inner.hosts.read();
+        let hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        let presence = lock(&self.inner.presence);
+        let is_here = |host: &HostId| presence.is_connected(host);
+        hosts
+            .keys()
+            .map(|host| (host.clone(), is_here(host)))
+            .collect()
+    }
+
     /// When `host` was last heard.
     #[must_use]
     pub fn last_seen(&self, host: &HostId) -> Option<UnixMillis> {

@@ -273,7 +273,7 @@ async fn serve_gate(
     (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
-    let web = Web::new(gate.plane.clone());
+    let web = Web::new(gate.plane.clone(), Arc::clone(&gate.metrics));
     let serve_http = move |stream, _peer| {
         let web = web.clone();
         async move { web.serve(stream).await }

@@ -237,3 +237,56 @@ fn a_reader_that_is_removed_is_cut_off_at_once() {
     let mut again = open.mosquitto("mosquitto_sub", "mqttv5", "siem", &endless);
     assert_eq!(again.output().unwrap().status.code(), Some(135));
 }
+
+/// Body and status of an HTTPS request with this bearer token.
+fn metrics(open: &Open, token: Option<&str>) -> (String, String) {
+    let address = format!("https://localhost:{}/metrics", open.world.port);
+    let mut curl = Command::new("curl");
+    curl.args([
+        "-sS",
+        "--cacert",
+        &open.ca(),
+        "-w",
+        "\n%{http_code}",
+        &address,
+    ]);
+    if let Some(token) = token {
+        curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+    }
+    let said = text(&curl.output().unwrap());
+    let (body, status) = said.rsplit_once('\n').unwrap();
+    (body.to_owned(), status.to_owned())
+}
+
+#[test]
+fn metrics_are_for_a_reader_that_may_see_them_and_for_nobody_else() {
+    let open = Open::new();
+    open.add("grafana", &["--may", "metrics"]);
+    open.world.add_host().unwrap();
+    let (page, status) = metrics(&open, Some(&open.token("grafana")));
+    assert_eq!(status, "200");
+    for line in [
+        "outhaul_ready 1\n",
+        "outhaul_gate_http_total 1\n",
+        &format!("outhaul_host_connected{{host=\"{}\"}} 0\n", open.world.host),
+        "outhaul_certificate_not_after_seconds{certificate=\"server\"} ",
+        "outhaul_reader_token_not_after_seconds{reader=\"grafana\",kind=\"reader\"} ",
+        "outhaul_journal_fsync_seconds_bucket{le=\"+Inf\"} ",
+        "outhaul_bench_journal_records_total 0\n",
+        "outhaul_router_probe_seconds 0.",
+    ] {
+        assert!(page.contains(line), "{line} is not in:\n{page}");
+    }
+    for token in [
+        None,
+        Some("ort1_x"),
+        Some(&*open.token("siem")),
+        Some(&*open.token("load")),
+    ] {
+        let (page, status) = metrics(&open, token);
+        assert_eq!((page.as_str(), status.as_str()), ("", "401"));
+    }
+    let read_locally = tests::local::get(&open.world.socket(), "/v1/metrics").unwrap();
+    let refused = "outhaul_gate_tokens_refused_total{why=\"unknown_reader\"} 1\n";
+    assert!(String::from_utf8_lossy(&read_locally).contains(refused));
+}

@@ -15,6 +15,8 @@ pub struct Health {
     pub durability: &'static str,
     /// What does not work; nothing if all does.
     pub reasons: Vec<&'static str>,
+    /// How long a message took through the router; none if it did not come back.
+    pub router_probe: Option<Duration>,
 }
 
 /// The last answer, and when it was given. One looks at a time.
@@ -40,7 +42,10 @@ impl Plane {
         {
             reasons.push("the store cannot be read");
         }
-        if self.router().probe().await.is_err() {
+        let asked = clock::mono();
+        let probed = self.router().probe().await;
+        let router_probe = probed.is_ok().then(|| clock::mono() - asked);
+        if router_probe.is_none() {
             reasons.push("the router does not answer");
         }
         if self.now() > self.certificates().expiry.server {
@@ -49,6 +54,7 @@ impl Plane {
         let health = Health {
             durability: self.durability(),
             reasons,
+            router_probe,
         };
         *last = Some((clock::mono(), health.clone()));
         health

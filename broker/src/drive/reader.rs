@@ -115,6 +115,14 @@ impl Plane {
         readers.values().any(|account| account.name == *name)
     }
 
+    /// What is known of every reader.
+    #[must_use]
+    pub fn reader_accounts(&self) -> Vec<Account> {
+        let readers = self.inner.readers.read();
+        let readers = readers.unwrap_or_else(PoisonError::into_inner);
+        readers.values().cloned().collect()
+    }
+
     pub(super) fn load_readers(&self) -> anyhow::Result<()> {
         let accounts = self.store().reader_accounts()?;
         let mut readers = self

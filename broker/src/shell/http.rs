@@ -1,15 +1,15 @@
 //! HTTP/1.1: on the TLS port, for hosts and probes; and the way that any HTTP connection is served here.
 //!
-//! Three routes for strangers, nothing else: `/livez`, `/readyz`, and the token exchange. Everything is bounded: headers, bodies,
+//! Three routes for strangers: `/livez`, `/readyz`, and the token exchange; and `/metrics` for a reader that may see them. Everything is bounded: headers, bodies,
 //! and the wait for each.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -29,7 +29,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::drive::Plane;
+use super::metrics::{CONTENT_TYPE as CONTENT_TYPE_METRICS, Metrics, exposition};
+use crate::{
+    core::reader::Rights,
+    drive::{Denied, Plane},
+};
 
 /// How long the head of a request may take to arrive, and how long a connection may idle between two.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
@@ -47,14 +51,22 @@ pub struct Web {
 }
 
 impl Web {
-    /// The routes, answered by `plane`.
+    /// The routes, answered by `plane`; `metrics` is for a reader that may see them.
     #[must_use]
-    pub fn new(plane: Plane) -> Self {
+    pub fn new(plane: Plane, metrics: Arc<Metrics>) -> Self {
         let routes = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route(CHALLENGE_PATH, post(challenge))
             .route(EXCHANGE_PATH, post(exchange))
+            .route(
+                "/metrics",
+                get(
+                    move |State(plane): State<Plane>, headers: HeaderMap| async move {
+                        show_metrics(&plane, &metrics, &headers).await
+                    },
+                ),
+            )
             .layer(DefaultBodyLimit::max(EXCHANGE_BYTES_MAX))
             .layer(axum::middleware::from_fn(within_time))
             .with_state(plane);
@@ -130,6 +142,29 @@ async fn readyz(State(plane): State<Plane>) -> Response {
         "reasons": health.reasons,
     });
     (status, axum::Json(body)).into_response()
+}
+
+/// For Prometheus, with a reader's token as bearer token (RFC 6750). What is wrong with it, nobody is told.
+async fn show_metrics(plane: &Plane, metrics: &Metrics, headers: &HeaderMap) -> Response {
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let reader = token.map(|token| plane.check_reader(token, plane.now()));
+    let may = match &reader {
+        Some(Ok(reader)) => matches!(reader.rights(), Rights::Read { metrics: true, .. }),
+        Some(Err(bad)) => {
+            metrics.refuse_token(Denied::from(*bad).word());
+            false
+        }
+        None => false,
+    };
+    let no_store = (header::CACHE_CONTROL, "no-store");
+    if may {
+        let kind = (header::CONTENT_TYPE, CONTENT_TYPE_METRICS);
+        return ([kind, no_store], exposition(plane, metrics).await).into_response();
+    }
+    let challenge = (header::WWW_AUTHENTICATE, "Bearer");
+    (StatusCode::UNAUTHORIZED, [challenge, no_store]).into_response()
 }
 
 async fn challenge(State(plane): State<Plane>) -> Response {

@@ -17,13 +17,13 @@ mod writer;
 pub use promise::Ticket;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 
+use crate::core::histogram::Histogram;
 use crate::core::journal::{self, EncodeError, Entry};
 use anyhow::Context as _;
 use catalog::Catalog;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use writer::{Job, Status, Writer};
@@ -66,7 +66,7 @@ pub enum AppendError {
 }
 
 /// What the writer did since the journal was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitStats {
     /// Group commits.
     pub commits: u64,
@@ -76,12 +76,23 @@ pub struct CommitStats {
     pub records: u64,
     /// Bytes committed.
     pub bytes: u64,
-    /// Records in the last commit.
-    pub last_commit_records: u64,
-    /// How long the last fdatasync took.
-    pub last_fsync: Duration,
-    /// The longest of them.
-    pub longest_fsync: Duration,
+    /// Records in each commit.
+    pub commit_records: Histogram,
+    /// How long each fdatasync took, in microseconds.
+    pub fsync_us: Histogram,
+}
+
+impl Default for CommitStats {
+    fn default() -> Self {
+        Self {
+            commits: 0,
+            fsyncs: 0,
+            records: 0,
+            bytes: 0,
+            commit_records: Histogram::COUNTS,
+            fsync_us: Histogram::MICROSECONDS,
+        }
+    }
 }
 
 /// Smaller in tests.

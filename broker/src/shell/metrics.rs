@@ -1,8 +1,10 @@
 //! Counters of the gate, and their exposition for Prometheus. Numbers only; who and what is for the audit trail.
 
+mod exposition;
+mod page;
+
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,8 +15,8 @@ use protocol::mqtt::ReasonCode;
 
 use crate::core::gate::Ending;
 
-/// What an exposition is, as HTTP calls it.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub use exposition::exposition;
+pub use page::{CONTENT_TYPE, Page};
 
 /// Counters. Each stands by itself: a reader may see one of two that belong together.
 #[derive(Debug, Default)]
@@ -88,48 +90,43 @@ impl Metrics {
             .sum()
     }
 
-    /// Everything, in Prometheus' text format. Pure: who serves it says to whom.
-    #[must_use]
-    pub fn to_prometheus(&self) -> String {
-        let mut text = String::new();
+    /// Everything, onto a page. Who serves it says to whom.
+    pub fn write(&self, page: &mut Page) {
         for (name, help, counter) in self.plain() {
-            head(&mut text, name, help);
-            sample(&mut text, name, "", counter.count());
+            page.count(name, help, counter.count());
         }
+        let name = "outhaul_connections";
+        page.gauge(name, "Principals that are online.");
+        let online = self.admitted.count().saturating_sub(self.ended.count());
+        page.sample(name, &[], online);
         let name = "outhaul_gate_connections_ended_total";
-        head(
-            &mut text,
+        page.counter(
             name,
             "MQTT connections that ended, by what the client was told and why.",
         );
         for ((reason, why), count) in self.endings.counts() {
             let reason = reason.map_or_else(|| "none".to_owned(), code);
-            let labels = format!("{{reason=\"{reason}\",why=\"{why}\"}}");
-            sample(&mut text, name, &labels, count);
+            page.sample(name, &[("reason", &reason), ("why", why)], count);
         }
         let name = "outhaul_gate_packets_refused_total";
-        head(
-            &mut text,
+        page.counter(
             name,
             "Packets that were refused while their connection went on, by reason.",
         );
         for (reason, count) in self.packets.counts() {
-            let labels = format!("{{reason=\"{}\"}}", code(reason));
-            sample(&mut text, name, &labels, count);
+            page.sample(name, &[("reason", &code(reason))], count);
         }
         let name = "outhaul_gate_tokens_refused_total";
-        head(
-            &mut text,
+        page.counter(
             name,
             "Tokens that opened nothing, by what the client is not told.",
         );
         for (why, count) in self.tokens.counts() {
-            sample(&mut text, name, &format!("{{why=\"{why}\"}}"), count);
+            page.sample(name, &[("why", why)], count);
         }
-        text
     }
 
-    fn plain(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn plain(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             (
                 "outhaul_gate_tcp_accepted_total",
@@ -150,6 +147,11 @@ impl Metrics {
                 "outhaul_gate_tcp_silent_total",
                 "TCP connections that said nothing in time.",
                 &self.silent,
+            ),
+            (
+                "outhaul_gate_proxy_failed_total",
+                "Connections from a load balancer without a PROXY header that can be used.",
+                &self.proxy_failed,
             ),
             (
                 "outhaul_gate_tls_failed_total",
@@ -192,8 +194,8 @@ impl Metrics {
                 &self.stored,
             ),
             (
-                "outhaul_gate_commands_skipped_total",
-                "Commands that were larger than their host takes.",
+                "outhaul_gate_messages_skipped_total",
+                "Messages that were larger than their client takes.",
                 &self.skipped,
             ),
         ]
@@ -202,15 +204,6 @@ impl Metrics {
 
 fn code(reason: ReasonCode) -> String {
     format!("0x{:02X}", reason.value())
-}
-
-fn head(text: &mut String, name: &str, help: &str) {
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-}
-
-fn sample(text: &mut String, name: &str, labels: &str, count: u64) {
-    let _ = writeln!(text, "{name}{labels} {count}");
 }
 
 /// A number that only grows.
@@ -276,7 +269,9 @@ mod tests {
         metrics.end(ending(None, "not MQTT"));
         assert_eq!(metrics.refused(ReasonCode::NOT_AUTHORIZED), 2);
         assert_eq!(metrics.refused(ReasonCode::MALFORMED_PACKET), 0);
-        let text = metrics.to_prometheus();
+        let mut page = Page::default();
+        metrics.write(&mut page);
+        let text = page.into_text();
         for line in [
             "outhaul_gate_connections_ended_total{reason=\"0x87\",why=\"no token\"} 1\n",
             "outhaul_gate_connections_ended_total{reason=\"none\",why=\"not MQTT\"} 1\n",
@@ -291,11 +286,13 @@ mod tests {
         metrics.accepted.add();
         metrics.refuse_packet(ReasonCode::PAYLOAD_FORMAT_INVALID);
         metrics.refuse_token("expired");
-        let text = metrics.to_prometheus();
+        let mut page = Page::default();
+        metrics.write(&mut page);
+        let text = page.into_text();
         let mut name = "";
         for line in text.lines() {
             if let Some(typed) = line.strip_prefix("# TYPE ") {
-                name = typed.strip_suffix(" counter").unwrap();
+                name = typed.split_once(' ').unwrap().0;
             } else if !line.starts_with("# HELP ") {
                 let rest = line.strip_prefix(name).unwrap();
                 assert!(rest.starts_with([' ', '{']), "{line}");

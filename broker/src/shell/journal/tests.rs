@@ -529,8 +529,11 @@ async fn a_full_queue_makes_appenders_wait_and_a_barrier_waits_for_what_came_bef
     let dir = TempDir::new().unwrap();
     let journal = open(&dir);
     let mut slots = Vec::new();
-    while let Ok(slot) =
-        tokio::time::timeout(Duration::ZERO, journal.reserve(RESERVE_BYTES_MAX)).await
+    while let Ok(slot) = tokio::time::timeout(
+        std::time::Duration::ZERO,
+        journal.reserve(RESERVE_BYTES_MAX),
+    )
+    .await
     {
         slots.push(slot.unwrap());
     }

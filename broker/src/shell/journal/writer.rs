@@ -133,7 +133,7 @@ impl Writer {
             stats.commits += 1;
             stats.records += records;
             stats.bytes += super::segment::length(buffer.len());
-            stats.last_commit_records = records;
+            stats.commit_records.observe(records);
         });
         self.catalog
             .publish(self.active.first, self.active.end_bytes, next);
@@ -175,8 +175,8 @@ impl Writer {
         let took = clock::mono() - start;
         self.status.count(|stats| {
             stats.fsyncs += 1;
-            stats.last_fsync = took;
-            stats.longest_fsync = stats.longest_fsync.max(took);
+            let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            stats.fsync_us.observe(took);
         });
         Ok(())
     }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     drive::{Extra, Peer},
     shell::{
-        metrics::CONTENT_TYPE,
+        metrics::{CONTENT_TYPE, exposition},
         store::{AUDIT_ROWS_MAX, SandboxRow},
     },
 };
@@ -183,7 +183,7 @@ async fn status(State(api): State<Api>) -> Answer {
 
 async fn metrics(State(api): State<Api>) -> Response {
     let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
-    (kind, api.metrics.to_prometheus()).into_response()
+    (kind, exposition(&api.plane, &api.metrics).await).into_response()
 }
 
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, No> {
