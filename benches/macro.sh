@@ -75,7 +75,7 @@ case ,$brokers, in
         fi
         ;;
 esac
-[ -z "$smoke" ] || arguments+=(--rounds 1 --seconds 2 --messages 20000 --idle 200 --storm 200)
+[ -z "$smoke" ] || arguments+=(--no-limits --rounds 1 --seconds 2 --messages 20000 --idle 200 --storm 200)
 
 cd "$top"
 # One by one: together their features would be united, and the broker would not be the one that ships.

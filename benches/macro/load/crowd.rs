@@ -1,6 +1,9 @@
 //! Many connections: what an idle one costs, and how long it takes until all of a crowd are in.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use protocol::id::SandboxId;
@@ -198,12 +201,15 @@ fn last_ready(fleet: &Fleet) -> Option<Instant> {
         .max()
 }
 
-/// Clients, each a sandbox with a token of its own where there are tokens.
+/// Clients, each a sandbox with a token of its own where there are tokens, and none that came before: taking over a link whose client is
+/// just going is another matter.
 fn plans(broker: &Broker, count: usize) -> anyhow::Result<Vec<Plan>> {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
     (0..count)
-        .map(|number| {
-            let sandbox = SandboxId::new(&format!("c-{number:06}"))?;
-            broker.client(&sandbox, &seed(number as u64 + (1 << 32))?, Task::Idle)
+        .map(|_| {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let sandbox = SandboxId::new(&format!("c-{number}"))?;
+            broker.client(&sandbox, &seed(number)?, Task::Idle)
         })
         .collect()
 }

@@ -16,9 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// The most bytes of one commit. Larger commits gain nothing: past this the disk's bandwidth counts, not its latency.
 const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long a commit waits for more, if fewer are there than in the one before: those who were just answered are about to send again.
+/// How long a commit pauses for more, if fewer are there than in the one before: those who were just answered are about to send again.
 /// Every commit costs the same few system calls and wake-ups, whoever shares it. A lone publisher never waits.
-const GATHER_WAIT: Duration = Duration::from_micros(100);
+const GATHER_PAUSE: Duration = Duration::from_micros(100);
+/// So often, as long as each pause brings some: all in all less than most disks take to sync.
+const GATHER_PAUSES_MAX: usize = 3;
 
 /// Records that want offsets, and someone who waits for them to be durable.
 #[derive(Debug)]
@@ -78,10 +80,17 @@ impl Writer {
         let mut last_jobs = 0;
         while let Ok(mut jobs) = queue.recv() {
             let mut bytes = drain(queue, &mut jobs);
-            if jobs.len() < last_jobs {
+            for _ in 0..GATHER_PAUSES_MAX {
+                let before = jobs.len();
+                if before >= last_jobs {
+                    break;
+                }
                 // Not a wait on the queue, where each arrival would wake us. Nothing breaks if it ends early.
-                std::thread::park_timeout(GATHER_WAIT);
+                std::thread::park_timeout(GATHER_PAUSE);
                 bytes = drain(queue, &mut jobs);
+                if jobs.len() == before {
+                    break;
+                }
             }
             last_jobs = jobs.len();
             match self.commit(&mut jobs, bytes) {
