@@ -19,7 +19,7 @@ pub(super) enum ReaderCommand {
     /// request. Whoever has it reads what it opens, until it ends or is removed; hosts and sandboxes never use one. Readers are let in
     /// where `outhaul serve` runs with --allow-readers, load tests with --allow-bench.
     #[command(
-        after_help = "Examples:\n  outhaul reader add siem --output siem.token\n  outhaul reader add grafana --may metrics --output grafana.token\n  outhaul reader add load --bench --output load.token\n\nThen, for instance:\n  mosquitto_sub -h broker.example -p 8443 --cafile ca.crt -u siem -P \"$(cat siem.token)\" -t 'v1/+/+/events' -q 1"
+        after_help = "Examples:\n  outhaul reader add siem --output siem.token\n  outhaul reader add grafana --may metrics --output grafana.token\n  outhaul reader add load --bench --output load.token\n\nThen, for instance (mosquitto's clients read flags from that file, so the token is not in `ps`):\n  (umask 077; printf -- '-u siem\\n-P %s\\n' \"$(cat siem.token)\" > ~/.config/mosquitto_sub)\n  mosquitto_sub -h broker.example -p 8443 --cafile ca.crt -t 'v1/+/+/events' -q 1"
     )]
     Add(AddArgs),
     /// List the readers
