@@ -37,7 +37,81 @@ pub enum Rights {
     Bench,
 }
 
+/// Why words say nothing that a reader may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRights {
+    /// None, or one that is not known: what it restricts must not be lost.
+    #[error("a reader may: events, reports, metrics; or bench")]
+    Words,
+    /// Load tests and something else.
+    #[error("who runs load tests may nothing else")]
+    Mixed,
+    /// A sandbox of no host.
+    #[error("a sandbox is named with its host")]
+    Sandbox,
+}
+
 impl Rights {
+    /// Reads them from words: `events`, `reports`, `metrics`; or `bench` alone.
+    ///
+    /// # Errors
+    /// [`BadRights`].
+    pub fn from_words(
+        words: &[&str],
+        host: Option<HostId>,
+        sandbox: Option<SandboxId>,
+    ) -> Result<Self, BadRights> {
+        let has = |word| words.contains(&word);
+        let is_known = |word: &&str| ["events", "reports", "metrics", "bench"].contains(word);
+        if words.is_empty() || !words.iter().all(is_known) {
+            return Err(BadRights::Words);
+        }
+        if has("bench") {
+            let is_alone = words.len() == 1 && host.is_none() && sandbox.is_none();
+            return is_alone.then_some(Self::Bench).ok_or(BadRights::Mixed);
+        }
+        if sandbox.is_some() && host.is_none() {
+            return Err(BadRights::Sandbox);
+        }
+        Ok(Self::Read {
+            events: has("events"),
+            reports: has("reports"),
+            metrics: has("metrics"),
+            host,
+            sandbox,
+        })
+    }
+
+    /// The words.
+    #[must_use]
+    pub fn words(&self) -> Vec<&'static str> {
+        let Self::Read {
+            events,
+            reports,
+            metrics,
+            ..
+        } = self
+        else {
+            return vec!["bench"];
+        };
+        let words = [
+            ("events", events),
+            ("reports", reports),
+            ("metrics", metrics),
+        ];
+        let said = words.into_iter().filter(|(_, has)| **has);
+        said.map(|(word, _)| word).collect()
+    }
+
+    /// The host and the sandbox that they are limited to.
+    #[must_use]
+    pub const fn limits(&self) -> (Option<&HostId>, Option<&SandboxId>) {
+        match self {
+            Self::Bench => (None, None),
+            Self::Read { host, sandbox, .. } => (host.as_ref(), sandbox.as_ref()),
+        }
+    }
+
     /// The topic filters that they open.
     #[must_use]
     pub fn scope(&self) -> Scope {

@@ -102,3 +102,31 @@ fn rights_open_what_they_say_and_nothing_beside_it() {
         assert_eq!(rule, may, "{rights:?} {filter} {permission:?}");
     }
 }
+
+/// Every set of words, with every limit: what is read is what is said, and what is not known is nothing.
+#[test]
+fn rights_are_read_from_their_words_and_say_them_again() {
+    let all = ["events", "reports", "metrics", "bench", "everything"];
+    let (host, sandbox) = (HostId::new("edge-1").ok(), SandboxId::new("a").ok());
+    for set in 0..32_u32 {
+        let words: Vec<&str> = (0..5)
+            .filter(|bit| set >> bit & 1 == 1)
+            .map(|bit| all[bit])
+            .collect();
+        for (host, sandbox) in [
+            (None, None),
+            (host.clone(), None),
+            (host.clone(), sandbox.clone()),
+            (None, sandbox.clone()),
+        ] {
+            let rights = Rights::from_words(&words, host.clone(), sandbox.clone());
+            let is_load = words == ["bench"] && host.is_none() && sandbox.is_none();
+            let is_read = set != 0 && set < 8 && (sandbox.is_none() || host.is_some());
+            assert_eq!(rights.is_ok(), is_load || is_read, "{words:?}");
+            if let Ok(rights) = rights {
+                assert_eq!(rights.words(), words);
+                assert_eq!(rights.limits(), (host.as_ref(), sandbox.as_ref()));
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use protocol::id::{HostId, ReaderName, SandboxId};
+use protocol::id::{ReaderName, SandboxId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,20 +100,7 @@ fn read_name(text: &str) -> Result<ReaderName, No> {
 }
 
 fn read_rights(new: &NewReader) -> Result<Rights, No> {
-    let has = |word: &str| new.may.iter().any(|one| one == word);
-    let known = ["events", "reports", "metrics", "bench"];
-    if new.may.is_empty() || !new.may.iter().all(|word| known.contains(&word.as_str())) {
-        return Err(No::bad("a reader may: events, reports, metrics; or bench"));
-    }
-    if has("bench") {
-        if new.may.len() > 1 || new.host.is_some() || new.sandbox.is_some() {
-            return Err(No::bad("who runs load tests may nothing else"));
-        }
-        return Ok(Rights::Bench);
-    }
-    if new.sandbox.is_some() && new.host.is_none() {
-        return Err(No::bad("a sandbox is named with its host"));
-    }
+    let words: Vec<&str> = new.may.iter().map(String::as_str).collect();
     let host = new.host.as_deref().map(read_host).transpose()?;
     let sandbox = new
         .sandbox
@@ -121,40 +108,14 @@ fn read_rights(new: &NewReader) -> Result<Rights, No> {
         .map(SandboxId::new)
         .transpose()
         .map_err(|bad| No::bad(format!("sandbox: {bad}")))?;
-    Ok(Rights::Read {
-        events: has("events"),
-        reports: has("reports"),
-        metrics: has("metrics"),
-        host,
-        sandbox,
-    })
+    Rights::from_words(&words, host, sandbox).map_err(|bad| No::bad(bad.to_string()))
 }
 
 fn reader_json(row: &ReaderRow) -> Value {
-    let may: Vec<&str> = match &row.account.rights {
-        Rights::Bench => vec!["bench"],
-        Rights::Read {
-            events,
-            reports,
-            metrics,
-            ..
-        } => [
-            ("events", events),
-            ("reports", reports),
-            ("metrics", metrics),
-        ]
-        .into_iter()
-        .filter(|(_, has)| **has)
-        .map(|(word, _)| word)
-        .collect(),
-    };
-    let (host, sandbox): (Option<&HostId>, Option<&SandboxId>) = match &row.account.rights {
-        Rights::Bench => (None, None),
-        Rights::Read { host, sandbox, .. } => (host.as_ref(), sandbox.as_ref()),
-    };
+    let (host, sandbox) = row.account.rights.limits();
     json!({
         "name": row.account.name,
-        "may": may,
+        "may": row.account.rights.words(),
         "host": host,
         "sandbox": sandbox,
         "added_ms": row.added_ms,

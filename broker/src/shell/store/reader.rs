@@ -6,7 +6,7 @@ use crate::core::{
     gate::Kept,
     reader::{Account, Accounts, Rights},
 };
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use protocol::id::{HostId, ReaderName, SandboxId};
 use rusqlite::{OptionalExtension as _, Row, params};
 use serde_json::json;
@@ -50,7 +50,9 @@ impl Store {
             added_ms,
             actor,
         } = new;
-        let (may, host, sandbox) = words(&account.rights);
+        let may = account.rights.words().join(" ");
+        let (host, sandbox) = account.rights.limits();
+        let (host, sandbox) = (host.map(HostId::as_str), sandbox.map(SandboxId::as_str));
         self.write("add reader", |tx| {
             let mut known = tx.prepare_cached("SELECT 1 FROM readers WHERE name = ?")?;
             if known.exists([account.name.as_str()])? {
@@ -228,35 +230,6 @@ impl Store {
     }
 }
 
-fn words(rights: &Rights) -> (String, Option<&str>, Option<&str>) {
-    match rights {
-        Rights::Bench => ("bench".to_owned(), None, None),
-        Rights::Read {
-            events,
-            reports,
-            metrics,
-            host,
-            sandbox,
-        } => {
-            let words = [
-                ("events", events),
-                ("reports", reports),
-                ("metrics", metrics),
-            ];
-            let may: Vec<&str> = words
-                .into_iter()
-                .filter(|(_, has)| **has)
-                .map(|(word, _)| word)
-                .collect();
-            (
-                may.join(" "),
-                host.as_ref().map(HostId::as_str),
-                sandbox.as_ref().map(SandboxId::as_str),
-            )
-        }
-    }
-}
-
 fn read_row(row: &Row<'_>) -> anyhow::Result<ReaderRow> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let name: String = row.get("name")?;
@@ -265,40 +238,16 @@ fn read_row(row: &Row<'_>) -> anyhow::Result<ReaderRow> {
     let sandbox = text("sandbox")?
         .map(|sandbox| SandboxId::new(&sandbox))
         .transpose()?;
+    let words: Vec<&str> = may.split(' ').collect();
     Ok(ReaderRow {
         kid: row.get("kid")?,
         account: Account {
             name: ReaderName::new(&name)?,
             secret_sha256: row.get("secret_sha256")?,
-            rights: read_rights(&may, host, sandbox)?,
+            rights: Rights::from_words(&words, host, sandbox)?,
             expires_ms: row.get::<_, Uint>("expires_ms")?.0,
         },
         added_ms: row.get::<_, Uint>("added_ms")?.0,
-    })
-}
-
-/// An unknown word is an error: what a newer program restricted by it must not be lost.
-fn read_rights(
-    may: &str,
-    host: Option<HostId>,
-    sandbox: Option<SandboxId>,
-) -> anyhow::Result<Rights> {
-    if may == "bench" {
-        return Ok(Rights::Bench);
-    }
-    let words: Vec<&str> = may.split(' ').filter(|word| !word.is_empty()).collect();
-    if let Some(unknown) = words
-        .iter()
-        .find(|word| !["events", "reports", "metrics"].contains(word))
-    {
-        bail!("a reader has a right that this program does not know: {unknown}");
-    }
-    Ok(Rights::Read {
-        events: words.contains(&"events"),
-        reports: words.contains(&"reports"),
-        metrics: words.contains(&"metrics"),
-        host,
-        sandbox,
     })
 }
 
@@ -363,11 +312,6 @@ mod tests {
                 "reader.removed"
             ]
         );
-    }
-
-    #[test]
-    fn a_right_that_is_not_known_closes_the_store_to_it() {
-        assert!(read_rights("events everything", None, None).is_err());
     }
 
     #[test]
