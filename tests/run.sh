@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Runs every test: the README's second command. Installs and starts what they need, and ends with one line.
-# usage: tests/run.sh [--quick]    --quick leaves out what needs a Docker engine, a release build or a fuzzer
+# usage: tests/run.sh [--quick] [--kills N]
+#   --quick    leaves out what needs a Docker engine, a release build or a fuzzer
+#   --kills N  how often the broker is killed in the kill loop (50)
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 quick=''
-case ${1:-} in
-    '') ;;
-    --quick) quick=yes ;;
-    *) echo "usage: tests/run.sh [--quick]" >&2; exit 2 ;;
-esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=yes ;;
+        --kills) export OUTHAUL_KILLS=${2:?--kills N}; shift ;;
+        *) echo "usage: tests/run.sh [--quick] [--kills N]" >&2; exit 2 ;;
+    esac
+    shift
+done
 
 target=x86_64-unknown-linux-gnu
 tools=$PWD/target/tools
@@ -134,6 +139,7 @@ if [ -z "$quick" ]; then
     check 'footprint' benches/footprint.sh target/shipped
     check 'memory' benches/memory.sh target/shipped
     check 'hostile cases' cargo nextest run --profile e2e --package tests --test hostile --locked
+    check 'faults' cargo nextest run --profile e2e --package tests --test faults --locked
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use protocol::{
     key::{Role, Secret},
     limits::PACKET_BYTES_MAX,
-    mqtt::{Auth, ClientPacket, Connect, ReasonCode, ServerPacket, Version, decode_server, frame},
+    mqtt::{
+        Auth, ClientPacket, Connect, PacketId, ReasonCode, ServerPacket, Version, decode_server,
+        frame,
+    },
     possession,
 };
 use rustls::{
@@ -108,6 +111,19 @@ pub enum Said {
     Pong,
 }
 
+/// A message for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Names it in the acknowledgement; none at QoS 0.
+    pub id: Option<PacketId>,
+    /// Its offset in the journal.
+    pub offset: u64,
+    /// Offsets before it that cannot be read any more, `first-last`.
+    pub gap: Option<String>,
+    /// What was published.
+    pub payload: Vec<u8>,
+}
+
 /// A client.
 #[derive(Debug)]
 pub struct Client {
@@ -187,6 +203,33 @@ impl Client {
             .encode(Version::V5, &mut bytes)
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         self.packets.send(&bytes)
+    }
+
+    /// The next message for a reader; whatever else comes is passed over.
+    ///
+    /// # Errors
+    /// If the connection ends, or nothing comes in time.
+    pub fn receive_message(&mut self) -> anyhow::Result<Message> {
+        loop {
+            let bytes = self.packets.receive()?;
+            let frame = frame(&bytes, bytes.len()).ok().flatten();
+            let packet = decode_server(&frame.context("read a packet")?, Version::V5)
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+            let ServerPacket::Publish(publish) = packet else {
+                continue;
+            };
+            let property = |name| {
+                let mut properties = publish.properties.user_properties.iter();
+                let found = properties.find(|(key, _)| *key == name);
+                found.map(|(_, value)| value)
+            };
+            return Ok(Message {
+                id: publish.delivery.packet_id(),
+                offset: property("offset").context("no offset")?.parse()?,
+                gap: property("gap").map(str::to_owned),
+                payload: publish.payload.to_vec(),
+            });
+        }
     }
 
     /// What the broker says next.

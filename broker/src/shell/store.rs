@@ -37,6 +37,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// For what may be lost in a power cut, and is not in the end of this process: its commits wait for no disk.
+    hasty: Arc<Mutex<Connection>>,
     path: PathBuf,
 }
 
@@ -47,8 +49,11 @@ impl Store {
     /// The disk refuses, the file is not a database, or a newer program wrote it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let connection = connect(path).with_context(|| format!("open store {}", path.display()))?;
+        let hasty =
+            connect_hastily(path).with_context(|| format!("open store {}", path.display()))?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            hasty: Arc::new(Mutex::new(hasty)),
             path: path.to_owned(),
         })
     }
@@ -75,19 +80,16 @@ impl Store {
         what: &'static str,
         change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let run = || -> anyhow::Result<T> {
-            // A panic left no half-made change behind: a transaction that is dropped is rolled back.
-            let mut connection = self
-                .connection
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            // Immediate: what is read in here stays true until it is committed.
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = change(&tx)?;
-            tx.commit()?;
-            Ok(value)
-        };
-        run().context(what)
+        write(&self.connection, change).context(what)
+    }
+
+    /// The same for what need not survive a power cut.
+    fn write_hastily<T>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        write(&self.hasty, change).context(what)
     }
 
     fn read<T>(
@@ -103,6 +105,29 @@ impl Store {
         )
         .context(what)
     }
+}
+
+fn write<T>(
+    connection: &Mutex<Connection>,
+    change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    // A panic left no half-made change behind: a transaction that is dropped is rolled back.
+    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+    // Immediate: what is read in here stays true until it is committed.
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = change(&tx)?;
+    tx.commit()?;
+    Ok(value)
+}
+
+/// A second connection to a store that is open. In a write-ahead log `normal` syncs at checkpoints only.
+fn connect_hastily(path: &Path) -> anyhow::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
 }
 
 fn connect(path: &Path) -> anyhow::Result<Connection> {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
-pub(super) const KEEP_WAIT: Duration = Duration::from_secs(1);
+pub(super) const KEEP_WAIT: Duration = Duration::from_millis(100);
 
 impl<S, G> Connection<S, G>
 where

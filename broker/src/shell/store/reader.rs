@@ -134,7 +134,8 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.kid, row.account)).collect())
     }
 
-    /// Keeps a reader's session until `expires_ms`, milliseconds since 1970. One of a reader that was removed is not kept.
+    /// Keeps a reader's session until `expires_ms`, milliseconds since 1970. One of a reader that was removed is not kept. A power cut
+    /// may take it back: then messages that were acknowledged come again.
     ///
     /// # Errors
     /// The disk refuses.
@@ -146,7 +147,7 @@ impl Store {
         expires_ms: u64,
     ) -> anyhow::Result<()> {
         let filters = serde_json::to_string(&kept.filters)?;
-        self.write("keep reader session", |tx| {
+        self.write_hastily("keep reader session", |tx| {
             let kept = tx.execute(
                 "INSERT INTO reader_sessions (reader, client_id, filters, next_offset, sent_offset, expires_ms)
                  SELECT name, ?, ?, ?, ?, ? FROM readers WHERE name = ?

@@ -1,0 +1,10 @@
+//! What the broker keeps when it is killed: acknowledged means durable, whatever the moment.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test a failed step is a failed test"
+)]
+
+mod kill;
+mod publisher;
+mod reader;
