@@ -26,9 +26,10 @@ pub enum Sighting {
 /// The streams, and the heads last seen in each.
 #[derive(Debug)]
 pub struct StreamTable {
-    streams: BTreeMap<(String, String), Stream>,
-    /// The streams by the time they were last heard, oldest first.
-    quiet: BTreeMap<u64, (String, String)>,
+    /// By host, and by sandbox: to look one up copies no name.
+    hosts: BTreeMap<String, BTreeMap<String, Stream>>,
+    /// How many streams there are.
+    len: usize,
     /// Counts sightings.
     tick: u64,
     streams_max: usize,
@@ -58,8 +59,8 @@ impl StreamTable {
 
     const fn sized(streams_max: usize, heads_max: usize) -> Self {
         Self {
-            streams: BTreeMap::new(),
-            quiet: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            len: 0,
             tick: 0,
             streams_max,
             heads_max,
@@ -77,48 +78,76 @@ impl StreamTable {
         batch: u64,
         head_hash: [u8; 32],
     ) -> Sighting {
-        let key = (host.to_owned(), sandbox.to_owned());
+        if self.stream(host, sandbox).is_none() {
+            self.begin(host, sandbox);
+        }
         self.tick += 1;
-        let stream = self.streams.entry(key.clone()).or_default();
-        self.quiet.remove(&stream.tick);
-        self.quiet.insert(self.tick, key);
-        stream.tick = self.tick;
-        let sighting = match stream.heads.get(&(epoch, batch)) {
-            Some(seen) if *seen == head_hash => Sighting::Redelivery,
-            Some(_) => Sighting::Fork,
-            None => Sighting::New,
+        let (tick, heads_max) = (self.tick, self.heads_max);
+        let Some(stream) = self.stream(host, sandbox) else {
+            debug_assert!(false, "it was begun");
+            return Sighting::New;
         };
-        if sighting == Sighting::New {
-            stream.heads.insert((epoch, batch), head_hash);
-            if stream.heads.len() > self.heads_max {
-                stream.heads.pop_first();
-            }
+        stream.tick = tick;
+        match stream.heads.get(&(epoch, batch)) {
+            Some(seen) if *seen == head_hash => return Sighting::Redelivery,
+            Some(_) => return Sighting::Fork,
+            None => {}
         }
-        if self.streams.len() > self.streams_max
-            && let Some((_, quietest)) = self.quiet.pop_first()
-        {
-            self.streams.remove(&quietest);
+        stream.heads.insert((epoch, batch), head_hash);
+        if stream.heads.len() > heads_max {
+            stream.heads.pop_first();
         }
-        sighting
+        Sighting::New
     }
 
     /// The sandbox is gone and its stream is closed.
     pub fn forget(&mut self, host: &str, sandbox: &str) {
-        if let Some(stream) = self.streams.remove(&(host.to_owned(), sandbox.to_owned())) {
-            self.quiet.remove(&stream.tick);
+        let Some(streams) = self.hosts.get_mut(host) else {
+            return;
+        };
+        if streams.remove(sandbox).is_some() {
+            self.len -= 1;
+        }
+        if streams.is_empty() {
+            self.hosts.remove(host);
         }
     }
 
     /// The streams remembered.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.streams.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether no stream is remembered.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn stream(&mut self, host: &str, sandbox: &str) -> Option<&mut Stream> {
+        self.hosts.get_mut(host)?.get_mut(sandbox)
+    }
+
+    fn begin(&mut self, host: &str, sandbox: &str) {
+        if self.len >= self.streams_max {
+            self.forget_quietest();
+        }
+        let streams = self.hosts.entry(host.to_owned()).or_default();
+        streams.insert(sandbox.to_owned(), Stream::default());
+        self.len += 1;
+    }
+
+    /// Looks at every stream; a new one past the bound is rare, and a sighting is not.
+    fn forget_quietest(&mut self) {
+        let all = self.hosts.iter().flat_map(|(host, streams)| {
+            let of_host = streams.iter();
+            of_host.map(move |(sandbox, stream)| (stream.tick, host, sandbox))
+        });
+        if let Some((_, host, sandbox)) = all.min() {
+            let (host, sandbox) = (host.clone(), sandbox.clone());
+            self.forget(&host, &sandbox);
+        }
     }
 }
 
@@ -178,8 +207,9 @@ mod tests {
         }
         assert_eq!(
             table
-                .streams
+                .hosts
                 .values()
+                .flat_map(BTreeMap::values)
                 .map(|stream| stream.heads.len())
                 .sum::<usize>(),
             HEADS_REMEMBERED
@@ -199,7 +229,7 @@ mod tests {
         }
         table.observe("h", "a", 1, 2, [1; 32]);
         table.observe("h", "d", 1, 1, [1; 32]);
-        assert_eq!((table.len(), table.quiet.len()), (3, 3));
+        assert_eq!((table.len(), table.hosts.len()), (3, 1));
         assert_eq!(table.observe("h", "a", 1, 1, [1; 32]), Sighting::Redelivery);
         assert_eq!(table.observe("h", "b", 1, 1, [1; 32]), Sighting::New);
     }
