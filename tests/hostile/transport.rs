@@ -374,7 +374,25 @@ fn case_11_a_broker_out_of_descriptors_waits_for_some_and_goes_on() {
         let late = site.sandbox();
         site.online(&late).lives();
         assert_eq!(audience(site), before);
+        let log = site.world.log("broker");
+        assert!(log.contains("few files may be open"), "it says why");
         site.counts(SILENT, 1, u64::from(FILES_MAX));
         site.counts(ACCEPT_FAILED, 1, 100);
+    });
+}
+
+#[test]
+fn case_11_descriptors_that_the_broker_may_give_itself_do_not_run_out() {
+    const FILES_AT_FIRST: u32 = 64;
+    let terms = BrokerTerms {
+        files_at_first: Some(FILES_AT_FIRST),
+        ..BrokerTerms::default()
+    };
+    run_on(terms, |site| {
+        let crowd: Vec<_> = (0..4 * FILES_AT_FIRST).map(|_| site.tcp()).collect();
+        let who = site.sandbox();
+        site.online(&who).lives();
+        crowd.iter().for_each(|tcp| plain_ends(tcp, &[]));
+        site.counts(SILENT, 256, 256);
     });
 }
