@@ -45,6 +45,8 @@ pub struct BrokerTerms<'a> {
     pub files_max: Option<u32>,
     /// How many it starts with; it may raise that itself.
     pub files_at_first: Option<u32>,
+    /// More flags of `outhaul serve`.
+    pub flags: &'a [&'a str],
 }
 
 impl World {
@@ -147,6 +149,7 @@ impl World {
             &address,
         ];
         arguments.extend(terms.log.iter().flat_map(|filter| ["--log", filter]));
+        arguments.extend(terms.flags);
         arguments.extend(self.broker_flags.iter().map(String::as_str));
         let mut child = self.spawn("outhaul", "broker", &arguments, terms)?;
         let socket = self.socket();

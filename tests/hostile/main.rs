@@ -19,6 +19,7 @@ mod control;
 mod counters;
 mod more;
 mod publish;
+mod readers;
 mod secrets;
 mod site;
 mod subscribe;
