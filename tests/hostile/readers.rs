@@ -1,4 +1,4 @@
-//! Cases 89 to 105: readers and load tests, with bearer tokens, over MQTT 5 and 3.1.1.
+//! Cases 89 to 105 and 107: readers and load tests, with bearer tokens, over MQTT 5 and 3.1.1.
 
 use std::{
     fs,
@@ -569,5 +569,45 @@ fn case_105_load_tests_evict_only_their_own_clients() {
         let reports = host.topic();
         same.says(&Post::new(&reports, 1, b"x").bytes(), &puback(1, 0x87));
         site.packets(0x87, 1);
+    });
+}
+
+#[test]
+fn case_107_a_token_that_leaked_opens_so_many_connections_and_no_more() {
+    const CONNECTIONS_MAX: usize = 64;
+    run_open(|site| {
+        let siem = add(site, "siem", &[]);
+        let of = |number: usize| hello_of(&format!("siem/{number}"), "siem", &siem.token);
+        let mut wires: Vec<_> = (0..CONNECTIONS_MAX)
+            .map(|number| online(site, &of(number)).0)
+            .collect();
+        let full = "as many of its kind are connected as may be";
+        is_refused(site, &of(CONNECTIONS_MAX), 0x97, full);
+        let mut older_one = site.dial();
+        older_one.send(&older(of(CONNECTIONS_MAX)).bytes());
+        older_one.ends(&older_connack(3));
+        site.ended(0x97, full);
+        // Others have their own, and one of its own may come again.
+        let load = add(site, "load", &["--bench"]);
+        online(site, &load.hello()).0.lives();
+        let (mut again, _) = online(site, &of(0));
+        wires.swap_remove(0).ends(&disconnect(0x8E));
+        site.ended(0x8E, TAKEN_OVER);
+        again.lives();
+        // One that went has made room.
+        let mut gone = wires.pop().unwrap();
+        gone.send(&[0xE0, 0]);
+        gone.ends(&[]);
+        let freed = wait::until("its seat to be free", || {
+            let mut wire = site.dial();
+            wire.send(&of(CONNECTIONS_MAX).bytes());
+            let code = wire.packet()[3];
+            (code == 0).then_some(wire)
+        });
+        drop(freed);
+        // Told no, now and then, before that.
+        let series =
+            format!("outhaul_gate_connections_ended_total{{reason=\"0x97\",why=\"{full}\"}}");
+        site.counts(&series, 0, 100);
     });
 }
