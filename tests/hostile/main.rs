@@ -12,6 +12,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod bearer;
 mod bystander;
 mod bytes;
 mod connect;

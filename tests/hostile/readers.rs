@@ -1,15 +1,14 @@
 //! Cases 89 to 105 and 107: readers and load tests, with bearer tokens, over MQTT 5 and 3.1.1.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 use tests::{wait, world::BrokerTerms};
 
 use crate::{
-    bystander::packet_id,
+    bearer::{
+        Reader, add, hello_of, message, older, older_connack, online, publish, remove, run_open,
+    },
     bytes::{
         Hello, Post, acknowledge, auth, disconnect, packet, property, puback, suback, subscribe,
         subscribe_with, text, unsuback, unsubscribe,
@@ -25,104 +24,9 @@ const MAY_NOT: &str = "asks for what it may not";
 const TAKEN_OVER: &str = "taken over by a newer connection";
 const REMOVED: &str = "its reader was removed";
 
-/// A reader that the owner added.
-struct Reader {
-    name: String,
-    token: String,
-}
-
-/// Runs a case where readers and load tests are let in.
-fn run_open(case: impl FnOnce(&mut Site)) {
-    let terms = BrokerTerms {
-        flags: &["--allow-readers", "--allow-bench"],
-        ..BrokerTerms::default()
-    };
-    run_on(terms, case);
-}
-
-fn add(site: &mut Site, name: &str, more: &[&str]) -> Reader {
-    let path = site.world.path(&format!("{name}.token"));
-    let _ = fs::remove_file(&path);
-    let file = path.to_string_lossy();
-    let arguments = [&["reader", "add", name, "--output", &file], more].concat();
-    site.world.outhaul_ok(&arguments).unwrap();
-    let token = fs::read_to_string(&path).unwrap().trim().to_owned();
-    site.secrets.add(token.as_bytes());
-    Reader {
-        name: name.to_owned(),
-        token,
-    }
-}
-
-fn remove(site: &Site, name: &str) {
-    let removed = site.world.outhaul_ok(&["reader", "remove", name]);
-    removed.unwrap();
-}
-
-/// A CONNECT with a user name and a password.
-fn hello_of(client_id: &str, user: &str, password: &str) -> Hello {
-    Hello {
-        flags: 0xC2,
-        properties: Vec::new(),
-        rest: [text(user), text(password)].concat(),
-        ..Hello::new(client_id, &[])
-    }
-}
-
-/// The same of MQTT 3.1.1.
-fn older(hello: Hello) -> Hello {
-    Hello { level: 4, ..hello }
-}
-
-/// A return code of MQTT 3.1.1.
-fn older_connack(code: u8) -> [u8; 4] {
-    [0x20, 2, 0, code]
-}
-
-impl Reader {
-    fn hello(&self) -> Hello {
-        hello_of(&self.name, &self.name, &self.token)
-    }
-
-    /// Under a client id, with what was kept of it, and to be kept for ten minutes.
-    fn again(&self, client_id: &str) -> Hello {
-        Hello {
-            flags: 0xC0,
-            ..hello_of(client_id, &self.name, &self.token).with(vec![0x11, 0, 0, 2, 88])
-        }
-    }
-}
-
-/// Online, and whether a session of it goes on.
-#[track_caller]
-fn online(site: &Site, hello: &Hello) -> (Wire, bool) {
-    let mut wire = site.dial();
-    wire.send(&hello.bytes());
-    let answer = wire.packet();
-    assert!(answer[0] == 0x20 && answer[3] == 0, "{answer:02X?}");
-    (wire, answer[2] == 1)
-}
-
 #[track_caller]
 fn is_refused(site: &mut Site, hello: &Hello, reason: u8, why: &str) {
     site.stranger(&hello.bytes(), reason, why);
-}
-
-/// A load test that publishes, one message after the other.
-#[track_caller]
-fn publish(wire: &mut Wire, topic: &str, payloads: &[&[u8]]) {
-    for (number, payload) in (1..).zip(payloads) {
-        let post = Post::new(topic, number, payload);
-        wire.says(&post.bytes(), &puback(number, 0));
-    }
-}
-
-/// The next message, and what it says.
-#[track_caller]
-fn message(wire: &mut Wire, payload: &[u8]) -> u16 {
-    let publish = wire.packet();
-    assert!(publish[0] & 0xF0 == 0x30 && publish.ends_with(payload));
-    packet_id(&publish)
 }
 
 #[test]
