@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod audit;
 pub mod challenge;
+pub mod crowd;
 pub mod dedup;
 pub mod exchange;
 pub mod expiry;

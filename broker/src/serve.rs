@@ -20,6 +20,7 @@ use crate::{
         certificate::Certificates,
         clock,
         connection::Gate,
+        descriptors,
         http::Web,
         journal::Journal,
         keys::{DataDir, SigningKeys},
@@ -47,6 +48,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is opened: a signal must not find it half open.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    descriptors::raise();
     let broker = Broker::start(config).await?;
     let stop = async move {
         tokio::select! {

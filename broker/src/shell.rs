@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod clock;
 pub mod connection;
+pub mod descriptors;
 pub mod http;
 pub mod journal;
 pub mod keys;

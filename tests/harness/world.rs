@@ -43,6 +43,10 @@ pub struct BrokerTerms<'a> {
     pub log: Option<&'a str>,
     /// How many descriptors it may have, if not as many as this process.
     pub files_max: Option<u32>,
+    /// How many it starts with; it may raise that itself.
+    pub files_at_first: Option<u32>,
+    /// More flags of `outhaul serve`.
+    pub flags: &'a [&'a str],
 }
 
 impl World {
@@ -145,8 +149,9 @@ impl World {
             &address,
         ];
         arguments.extend(terms.log.iter().flat_map(|filter| ["--log", filter]));
+        arguments.extend(terms.flags);
         arguments.extend(self.broker_flags.iter().map(String::as_str));
-        let mut child = self.spawn("outhaul", "broker", &arguments, terms.files_max)?;
+        let mut child = self.spawn("outhaul", "broker", &arguments, terms)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
             Ok(None) => local::get(&socket, "/v1/status").is_ok().then_some(true),
@@ -199,7 +204,12 @@ impl World {
         let mut arguments = vec!["run"];
         arguments.extend(flags.iter().map(String::as_str));
         arguments.extend(["--policy", &policy]);
-        self.operator = Some(self.spawn("outhaul-agent", "operator", &arguments, None)?);
+        self.operator = Some(self.spawn(
+            "outhaul-agent",
+            "operator",
+            &arguments,
+            BrokerTerms::default(),
+        )?);
         self.has_operated = true;
         Ok(())
     }
@@ -212,7 +222,12 @@ impl World {
         let flags = self.agent_flags();
         let mut arguments = vec!["egress"];
         arguments.extend(flags.iter().map(String::as_str));
-        self.egress = Some(self.spawn("outhaul-agent", "egress", &arguments, None)?);
+        self.egress = Some(self.spawn(
+            "outhaul-agent",
+            "egress",
+            &arguments,
+            BrokerTerms::default(),
+        )?);
         Ok(())
     }
 
@@ -403,22 +418,25 @@ impl World {
         program: &str,
         log: &str,
         arguments: &[&str],
-        files_max: Option<u32>,
+        terms: BrokerTerms<'_>,
     ) -> anyhow::Result<Child> {
         let file = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log").join(log))?;
         let path = Programs::get().path(program);
-        let mut command = match files_max {
-            None => Command::new(path),
-            Some(files_max) => {
-                // The shell makes way for the program, so the process is the same.
-                let mut shell = Command::new("/bin/sh");
-                let script = format!("ulimit -n {files_max}; exec \"$0\" \"$@\"");
-                shell.args(["-c", &script]).arg(path);
-                shell
-            }
+        let limits: Vec<_> = [("-n", terms.files_max), ("-Sn", terms.files_at_first)]
+            .into_iter()
+            .filter_map(|(flag, files)| Some(format!("ulimit {flag} {}; ", files?)))
+            .collect();
+        let mut command = if limits.is_empty() {
+            Command::new(path)
+        } else {
+            // The shell makes way for the program, so the process is the same.
+            let mut shell = Command::new("/bin/sh");
+            let script = format!("{}exec \"$0\" \"$@\"", limits.concat());
+            shell.args(["-c", &script]).arg(path);
+            shell
         };
         command
             .args(arguments)

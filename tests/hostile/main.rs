@@ -12,6 +12,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod bearer;
 mod bystander;
 mod bytes;
 mod connect;
@@ -19,6 +20,7 @@ mod control;
 mod counters;
 mod more;
 mod publish;
+mod readers;
 mod secrets;
 mod site;
 mod subscribe;

@@ -246,6 +246,55 @@ fn case_08_a_flood_from_one_address_waits_and_others_do_not() {
     });
 }
 
+#[test]
+fn case_08_addresses_that_fill_the_door_make_room_for_others() {
+    /// With as many of each, more than there is room for.
+    const ADDRESSES: u8 = 5;
+    const OF_EACH: usize = 1_900;
+    /// How long one waits at the door. Who is gone before has made room.
+    const DELAY_MAX: Duration = Duration::from_secs(30);
+    run(|site| {
+        let hello = client_hello(site);
+        let (crowd, took) = wait::timed(|| {
+            let mut crowd = Vec::new();
+            for last in 0..ADDRESSES {
+                let address = Ipv4Addr::new(127, 0, 1, last);
+                crowd.extend((0..OF_EACH).map(|_| {
+                    let mut tcp = from(address, site.world.port);
+                    // It has begun, and may wait.
+                    let _ = tcp.write_all(&hello[..1]);
+                    tcp
+                }));
+            }
+            wait::until("the door to be full", || {
+                (site.counted(CROWDED) > 0).then_some(())
+            });
+            crowd
+        });
+        assert!(took < DELAY_MAX, "{took:?}: nobody had to make room");
+        site.is_well();
+        for _ in 0..10 {
+            let who = site.sandbox();
+            let (_, took) = wait::timed(|| site.online(&who).lives());
+            assert!(took < STRANGER_WAIT_MAX / 2, "{took:?}");
+        }
+        let gone = crowd.iter().filter(|tcp| has_ended_by_now(tcp)).count();
+        assert!(gone < crowd.len() / 2, "{gone} of the crowd are gone");
+        drop(crowd);
+        let all = usize::from(ADDRESSES) * OF_EACH;
+        let of = |site: &Site, series| usize::try_from(site.counted(series)).unwrap();
+        wait::until("the crowd to be counted", || {
+            let counted = [SILENT, CROWDED, TLS_FAILED].map(|series| of(site, series));
+            (counted.iter().sum::<usize>() == all).then_some(())
+        });
+        site.counts(CROWDED, 1, all as u64);
+        site.counts(TLS_FAILED, 1, all as u64);
+        site.counts(SILENT, 0, all as u64);
+        // What a task of each takes, in a build that is not optimised.
+        site.memory_growth_max = (all as u64) * (24 << 10);
+    });
+}
+
 /// A ClientHello of a TLS before 1.3: it names its version in the old place, and no other.
 fn old_client_hello(minor: u8) -> Vec<u8> {
     let extensions = [
@@ -374,7 +423,25 @@ fn case_11_a_broker_out_of_descriptors_waits_for_some_and_goes_on() {
         let late = site.sandbox();
         site.online(&late).lives();
         assert_eq!(audience(site), before);
+        let log = site.world.log("broker");
+        assert!(log.contains("few files may be open"), "it says why");
         site.counts(SILENT, 1, u64::from(FILES_MAX));
         site.counts(ACCEPT_FAILED, 1, 100);
+    });
+}
+
+#[test]
+fn case_11_descriptors_that_the_broker_may_give_itself_do_not_run_out() {
+    const FILES_AT_FIRST: u32 = 64;
+    let terms = BrokerTerms {
+        files_at_first: Some(FILES_AT_FIRST),
+        ..BrokerTerms::default()
+    };
+    run_on(terms, |site| {
+        let crowd: Vec<_> = (0..4 * FILES_AT_FIRST).map(|_| site.tcp()).collect();
+        let who = site.sandbox();
+        site.online(&who).lives();
+        crowd.iter().for_each(|tcp| plain_ends(tcp, &[]));
+        site.counts(SILENT, 256, 256);
     });
 }

@@ -123,6 +123,15 @@ impl Plane {
         readers.values().cloned().collect()
     }
 
+    /// Whether the reader of that name is for load tests.
+    #[must_use]
+    pub fn is_load_test(&self, name: &ReaderName) -> bool {
+        let readers = self.inner.readers.read();
+        let readers = readers.unwrap_or_else(PoisonError::into_inner);
+        let mut of_name = readers.values().filter(|account| account.name == *name);
+        of_name.any(|account| account.rights == Rights::Bench)
+    }
+
     pub(super) fn load_readers(&self) -> anyhow::Result<()> {
         let accounts = self.store().reader_accounts()?;
         let mut readers = self

@@ -155,7 +155,7 @@ impl Arrival {
             gate,
             http,
         } = self;
-        let visitor = match caller {
+        let mut visitor = match caller {
             Caller::Known(visitor) => visitor,
             Caller::Behind(unnamed) => {
                 let until = since + STRANGER_WAIT;
@@ -175,9 +175,12 @@ impl Arrival {
         // A client speaks first. Whoever says nothing takes no room that others wait for. Not `readable`: it may return with nothing
         // to read, and on a fresh socket it does.
         let until = since + STRANGER_WAIT;
-        let first = timeout_at(until.into(), stream.peek(&mut [0])).await;
-        if !matches!(first, Ok(Ok(1..))) {
-            return gate.metrics.silent.add();
+        let mut first = [0];
+        let first = visitor.wait_for(stream.peek(&mut first));
+        match timeout_at(until.into(), first).await {
+            Ok(Some(Ok(1..))) => {}
+            Ok(None) => return gate.metrics.crowded.add(),
+            Ok(Some(_)) | Err(_) => return gate.metrics.silent.add(),
         }
         let asked = clock::mono();
         let Some(stranger) = visitor.come_in().await else {

@@ -1,4 +1,7 @@
 //! Who is online, one connection for each subject. A newcomer takes the seat of the one before it, which is told and gone first.
+//! A host's sandboxes, and the client ids of one reader, are so many at once and no more.
+
+mod quota;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +16,9 @@ use tokio::{
 };
 
 use crate::{core::principal::Who, drive::Plane};
+use quota::Quota;
+
+pub use quota::{BENCH_CONNECTIONS_MAX, CONNECTIONS_PER_READER_MAX, SANDBOXES_PER_HOST_MAX};
 
 /// How long a newcomer waits for its turn, and then for the one before it to be gone. Whoever is told to go writes for a second at most.
 pub const SEAT_WAIT: Duration = Duration::from_secs(3);
@@ -30,6 +36,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Seats {
     seats: BTreeMap<Who, Seat>,
+    /// Counts the seats.
+    quota: Quota,
     /// The last connection's number.
     last: u64,
 }
@@ -65,6 +73,9 @@ pub enum NoSeat {
     /// It was taken over too often: 0x9F.
     #[error("taken over too often")]
     TooOften,
+    /// As many of its host or its reader as may be: 0x97.
+    #[error("as many of its kind are connected as may be")]
+    TooMany,
     /// The one before it does not go: 0x89.
     #[error("its older connection does not go")]
     Taken,
@@ -99,12 +110,13 @@ struct Waiting {
 }
 
 impl Registry {
-    /// Waits for the turn of a newcomer, and gives its number. Numbers count up in the order in which newcomers are seated.
+    /// Waits for the turn of a newcomer, and gives its number. Numbers count up in the order in which newcomers are seated. Load tests
+    /// may have more seats than other readers.
     ///
     /// # Errors
     /// [`NoSeat`].
-    pub async fn claim(&self, who: &Who, now: Instant) -> Result<Claim, NoSeat> {
-        let (waiting, turn) = self.wait(who, now)?;
+    pub async fn claim(&self, who: &Who, is_bench: bool, now: Instant) -> Result<Claim, NoSeat> {
+        let (waiting, turn) = self.wait(who, is_bench, now)?;
         let turn = timeout(SEAT_WAIT, turn.acquire_owned())
             .await
             .map_err(|_| NoSeat::Taken)?
@@ -120,8 +132,18 @@ impl Registry {
         })
     }
 
-    fn wait(&self, who: &Who, now: Instant) -> Result<(Waiting, Arc<Semaphore>), NoSeat> {
-        let mut seats = self.lock();
+    fn wait(
+        &self,
+        who: &Who,
+        is_bench: bool,
+        now: Instant,
+    ) -> Result<(Waiting, Arc<Semaphore>), NoSeat> {
+        let mut guard = self.lock();
+        let seats = &mut *guard;
+        // A takeover needs no seat more.
+        if !seats.seats.contains_key(who) && !seats.quota.take(who, is_bench) {
+            return Err(NoSeat::TooMany);
+        }
         let seat = seats.seats.entry(who.clone()).or_insert_with(|| Seat {
             turn: Arc::new(Semaphore::new(1)),
             waiting: 0,
@@ -236,6 +258,16 @@ impl Claim {
     }
 }
 
+impl Seats {
+    /// Forgets a seat that nobody has or waits for.
+    fn free(&mut self, who: &Who) {
+        if self.seats.get(who).is_some_and(Seat::is_free) {
+            self.seats.remove(who);
+            self.quota.give_back(who);
+        }
+    }
+}
+
 impl Seat {
     /// The first reason counts.
     fn end(&mut self, end: End) {
@@ -255,10 +287,8 @@ impl Drop for Waiting {
         let mut seats = self.registry.lock();
         if let Some(seat) = seats.seats.get_mut(&self.who) {
             seat.waiting -= 1;
-            if seat.is_free() {
-                seats.seats.remove(&self.who);
-            }
         }
+        seats.free(&self.who);
     }
 }
 
@@ -272,10 +302,8 @@ impl Drop for Seated {
                 .is_some_and(|live| live.number == self.number)
         {
             seat.live = None;
-            if seat.is_free() {
-                seats.seats.remove(&self.who);
-            }
         }
+        seats.free(&self.who);
     }
 }
 
@@ -352,7 +380,7 @@ mod tests {
     }
 
     async fn seat(registry: &Registry, text: &str) -> Result<Seated, NoSeat> {
-        let claim = registry.claim(&subject(text), clock::mono()).await?;
+        let claim = registry.claim(&subject(text), false, clock::mono()).await?;
         claim.evict().await
     }
 
@@ -374,10 +402,12 @@ mod tests {
         assert_eq!(registry.count(), 1);
         drop(new);
         assert_eq!(registry.count(), 0);
+        let seats = registry.lock();
         assert!(
-            registry.lock().seats.is_empty(),
+            seats.seats.is_empty() && seats.quota.is_empty(),
             "nothing is kept of who is gone"
         );
+        drop(seats);
     }
 
     #[tokio::test]
@@ -405,7 +435,9 @@ mod tests {
     async fn one_that_does_not_go_keeps_its_seat_and_the_newcomer_is_sent_away() {
         let registry = Registry::default();
         let _old = seat(&registry, "edge-1").await.unwrap();
-        let claim = registry.claim(&subject("edge-1"), clock::mono()).await;
+        let claim = registry
+            .claim(&subject("edge-1"), false, clock::mono())
+            .await;
         let evicted = claim.unwrap().evict_within(Duration::from_millis(5)).await;
         assert_eq!(evicted.unwrap_err(), NoSeat::Taken);
         assert_eq!(registry.count(), 1);
@@ -417,14 +449,41 @@ mod tests {
         let now = clock::mono();
         let _old = seat(&registry, "edge-1").await.unwrap();
         for _ in 0..TAKEOVERS_MAX {
-            assert!(registry.wait(&subject("edge-1"), now).is_ok());
+            assert!(registry.wait(&subject("edge-1"), false, now).is_ok());
         }
-        let refused = registry.wait(&subject("edge-1"), now).map(drop);
+        let refused = registry.wait(&subject("edge-1"), false, now).map(drop);
         assert_eq!(refused, Err(NoSeat::TooOften));
-        assert!(registry.wait(&subject("edge-2"), now).is_ok());
+        assert!(registry.wait(&subject("edge-2"), false, now).is_ok());
         let later = now + TAKEOVER_EVERY;
-        assert!(registry.wait(&subject("edge-1"), later).is_ok());
-        assert!(registry.wait(&subject("edge-1"), later).is_err());
+        assert!(registry.wait(&subject("edge-1"), false, later).is_ok());
+        assert!(registry.wait(&subject("edge-1"), false, later).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_host_has_so_many_sandboxes_at_once_and_each_may_come_again() {
+        let registry = Registry::default();
+        let now = clock::mono();
+        let mut waiting: Vec<_> = (0..SANDBOXES_PER_HOST_MAX)
+            .map(|n| registry.wait(&subject(&format!("edge-1/{n}")), false, now))
+            .map(Result::unwrap)
+            .collect();
+        let one_more = || {
+            let wait = registry.wait(&subject("edge-1/more"), false, now);
+            wait.map(drop)
+        };
+        assert_eq!(one_more(), Err(NoSeat::TooMany));
+        assert_eq!(one_more(), Err(NoSeat::TooMany), "and counts nothing");
+        for other in ["edge-1", "edge-1/0", "edge-2/more"] {
+            assert!(
+                registry.wait(&subject(other), false, now).is_ok(),
+                "{other}"
+            );
+        }
+        waiting.pop();
+        assert_eq!(one_more(), Ok(()));
+        waiting.clear();
+        let seats = registry.lock();
+        assert!(seats.seats.is_empty() && seats.quota.is_empty());
     }
 
     #[tokio::test]

@@ -134,8 +134,9 @@ impl Feed {
         self.next
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.filters.len() >= READ_FILTERS_MAX
+    /// Whether there is no room for this filter. What it has it may have again (MQTT 5.0 §3.8.4).
+    pub(super) fn is_full_for(&self, filter: &str) -> bool {
+        self.filters.len() >= READ_FILTERS_MAX && !self.filters.contains_key(filter)
     }
 
     pub(super) fn subscribe(&mut self, filter: &str, is_confirmed: bool) {

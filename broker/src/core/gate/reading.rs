@@ -177,7 +177,9 @@ impl Online {
             .enumerate()
             .map(|(at, subscription)| match begin {
                 Err(reason) => reason,
-                Ok(_) if at >= FILTERS_MAX || feed.is_full() => ReasonCode::QUOTA_EXCEEDED,
+                Ok(_) if at >= FILTERS_MAX || feed.is_full_for(subscription.filter) => {
+                    ReasonCode::QUOTA_EXCEEDED
+                }
                 Ok(_) => self.grant_reader(&subscription, &mut feed),
             })
             .collect();

@@ -74,7 +74,11 @@ where
 
     /// Takes the seat of the principal. Presence moves to the new number before the old connection is told, so that it never ends.
     pub(super) async fn admit(&mut self, who: &Who, resume: bool) {
-        let claim = match self.gate.registry.claim(who, clock::mono()).await {
+        let is_bench = who
+            .reader()
+            .is_some_and(|name| self.gate.plane.is_load_test(name));
+        let claim = self.gate.registry.claim(who, is_bench, clock::mono());
+        let claim = match claim.await {
             Ok(claim) => claim,
             Err(no_seat) => return self.turn_away(no_seat),
         };
@@ -126,6 +130,10 @@ where
     fn turn_away(&mut self, no_seat: NoSeat) {
         let (reason, why) = match no_seat {
             NoSeat::TooOften => (ReasonCode::CONNECTION_RATE_EXCEEDED, "taken over too often"),
+            NoSeat::TooMany => (
+                ReasonCode::QUOTA_EXCEEDED,
+                "as many of its kind are connected as may be",
+            ),
             NoSeat::Taken => (ReasonCode::SERVER_BUSY, "its older connection does not go"),
         };
         self.session.end(reason, why);

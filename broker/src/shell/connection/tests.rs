@@ -1,5 +1,6 @@
 //! Connections over a pipe, with a real plane, journal, store and router behind them.
 
+mod deaf;
 mod fairness;
 mod readers;
 

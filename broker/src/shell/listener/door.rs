@@ -2,21 +2,25 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
+
+use crate::core::crowd::Crowd;
 
 /// Clients in a handshake at once; each may hold some tens of kilobytes and a verified signature's worth of work.
 pub const STRANGERS_MAX: usize = 1024;
 /// Of these, from one address. The rest of that address waits.
 pub const STRANGERS_PER_ADDRESS_MAX: usize = 64;
-/// Connections that are not yet proven, whether waiting or not; each holds a descriptor. Past that they are closed at once.
+/// Connections that are not yet proven, whether waiting or not; each holds a descriptor. Past that one goes for each that comes, of the
+/// address of which most wait; see [`Crowd`].
 pub const VISITORS_MAX: usize = 8192;
 /// Of these, from one address: as many sandboxes as one host may hide, all coming back at once.
 pub const VISITORS_PER_ADDRESS_MAX: usize = 2048;
@@ -35,32 +39,31 @@ struct Inner {
     visitors: Mutex<Visitors>,
 }
 
-#[derive(Debug, Default)]
-struct Visitors {
-    count: usize,
-    by_address: BTreeMap<IpAddr, Address>,
-}
-
-/// Who comes from one address. Forgotten when nobody does.
 #[derive(Debug)]
-struct Address {
-    count: usize,
-    strangers: Arc<Semaphore>,
+struct Visitors {
+    crowd: Crowd,
+    /// Tells those who wait that they have to go.
+    to_tell: BTreeMap<u64, oneshot::Sender<()>>,
+    /// The room for strangers of each address of which anybody is here.
+    strangers: BTreeMap<IpAddr, Arc<Semaphore>>,
 }
 
 /// A connection of which it is not known yet whose it is: a load balancer is about to say. Gone when dropped.
 #[derive(Debug)]
 pub(super) struct Unnamed {
-    inner: Arc<Inner>,
+    /// Not here any more once it is named.
+    inner: Option<Arc<Inner>>,
 }
 
 /// A connection at the door. Gone when dropped.
 #[derive(Debug)]
 pub(super) struct Visitor {
-    /// Its place among all.
-    unnamed: Unnamed,
+    inner: Arc<Inner>,
     address: IpAddr,
+    number: u64,
+    is_inside: bool,
     strangers: Arc<Semaphore>,
+    sent_away: oneshot::Receiver<()>,
 }
 
 /// A connection inside that has not proven who it is. Gone when dropped.
@@ -73,77 +76,118 @@ pub(super) struct Stranger {
 
 impl Default for Door {
     fn default() -> Self {
+        Self::with_room_for(VISITORS_MAX, VISITORS_PER_ADDRESS_MAX)
+    }
+}
+
+impl Door {
+    fn with_room_for(visitors_max: usize, per_address_max: usize) -> Self {
+        let visitors = Visitors {
+            crowd: Crowd::new(visitors_max, per_address_max),
+            to_tell: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+        };
         let inner = Inner {
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
-            visitors: Mutex::default(),
+            visitors: Mutex::new(visitors),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
-}
 
-impl Door {
-    /// Lets a connection wait, unless too many do.
+    /// Lets a connection wait, unless too many do. It may take the place of one that waits in a larger crowd.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Visitor> {
-        self.knock()?.named(address)
+        let address = site_of(address);
+        let mut visitors = self.inner.visitors();
+        let entry = visitors.crowd.enter(address)?;
+        visitors.send_away(entry.sent_away);
+        Some(visitors.visitor(&self.inner, address, entry.place))
     }
 
-    /// Lets a connection say whose it is, unless too many wait.
+    /// Lets a connection say whose it is, unless too many wait. The same holds for its place.
     pub(super) fn knock(&self) -> Option<Unnamed> {
         let mut visitors = self.inner.visitors();
-        if visitors.count >= VISITORS_MAX {
-            return None;
-        }
-        visitors.count += 1;
+        let entry = visitors.crowd.knock()?;
+        visitors.send_away(entry.sent_away);
         Some(Unnamed {
-            inner: Arc::clone(&self.inner),
+            inner: Some(Arc::clone(&self.inner)),
         })
+    }
+}
+
+impl Visitors {
+    fn send_away(&mut self, number: Option<u64>) {
+        if let Some(sender) = number.and_then(|number| self.to_tell.remove(&number)) {
+            // It may be going by itself.
+            let _ = sender.send(());
+        }
+    }
+
+    fn visitor(&mut self, inner: &Arc<Inner>, address: IpAddr, number: u64) -> Visitor {
+        let (sender, sent_away) = oneshot::channel();
+        self.to_tell.insert(number, sender);
+        let strangers = self
+            .strangers
+            .entry(address)
+            .or_insert_with(|| Arc::new(Semaphore::new(STRANGERS_PER_ADDRESS_MAX)));
+        Visitor {
+            inner: Arc::clone(inner),
+            address,
+            number,
+            is_inside: false,
+            strangers: Arc::clone(strangers),
+            sent_away,
+        }
     }
 }
 
 impl Unnamed {
     /// Lets it wait as one of its address, unless too many of that do.
-    pub(super) fn named(self, address: IpAddr) -> Option<Visitor> {
+    pub(super) fn named(mut self, address: IpAddr) -> Option<Visitor> {
         let address = site_of(address);
-        let mut visitors = self.inner.visitors();
-        let here = visitors
-            .by_address
-            .entry(address)
-            .or_insert_with(|| Address {
-                count: 0,
-                strangers: Arc::new(Semaphore::new(STRANGERS_PER_ADDRESS_MAX)),
-            });
-        if here.count >= VISITORS_PER_ADDRESS_MAX {
-            // Its own drop takes the lock again.
-            drop(visitors);
-            return None;
-        }
-        here.count += 1;
-        let strangers = Arc::clone(&here.strangers);
+        let inner = Arc::clone(self.inner.as_ref()?);
+        let mut visitors = inner.visitors();
+        let number = visitors.crowd.name(address);
+        let visitor = number.map(|number| visitors.visitor(&inner, address, number));
         drop(visitors);
-        Some(Visitor {
-            unnamed: self,
-            address,
-            strangers,
-        })
+        if visitor.is_some() {
+            self.inner = None;
+        }
+        visitor
     }
 }
 
 impl Visitor {
-    /// Waits for room. `None` if there was none for [`DELAY_MAX`].
-    pub(super) async fn come_in(self) -> Option<Stranger> {
+    /// Waits for something, unless it has to go. Not to be called again when it had to.
+    pub(super) async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            _ = &mut self.sent_away => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// Waits for room. `None` if there was none for [`DELAY_MAX`], or it has to make room itself.
+    pub(super) async fn come_in(mut self) -> Option<Stranger> {
+        let (of_address, in_all) = (
+            Arc::clone(&self.strangers),
+            Arc::clone(&self.inner.strangers),
+        );
         // The address first: whoever waits for its own crowd takes no room of others.
         let waiting = async {
-            let of_address = Arc::clone(&self.strangers).acquire_owned().await.ok()?;
-            let in_all = Arc::clone(&self.unnamed.inner.strangers)
-                .acquire_owned()
-                .await
-                .ok()?;
+            let of_address = of_address.acquire_owned().await.ok()?;
+            let in_all = in_all.acquire_owned().await.ok()?;
             Some((in_all, of_address))
         };
-        let (in_all, of_address) = timeout(DELAY_MAX, waiting).await.ok().flatten()?;
-        Some(Stranger {
+        let waited = timeout(DELAY_MAX, self.wait_for(waiting)).await;
+        let (in_all, of_address) = waited.ok().flatten().flatten()?;
+        let mut visitors = self.inner.visitors();
+        self.is_inside = visitors.crowd.come_in(self.address, self.number);
+        visitors.to_tell.remove(&self.number);
+        drop(visitors);
+        // It may have been sent away in this moment.
+        self.is_inside.then(|| Stranger {
             _in_all: in_all,
             _of_address: of_address,
             _visitor: self,
@@ -153,18 +197,21 @@ impl Visitor {
 
 impl Drop for Unnamed {
     fn drop(&mut self) {
-        self.inner.visitors().count -= 1;
+        if let Some(inner) = &self.inner {
+            inner.visitors().crowd.leave_unnamed();
+        }
     }
 }
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        let mut visitors = self.unnamed.inner.visitors();
-        if let Some(here) = visitors.by_address.get_mut(&self.address) {
-            here.count -= 1;
-            if here.count == 0 {
-                visitors.by_address.remove(&self.address);
-            }
+        let mut visitors = self.inner.visitors();
+        visitors.to_tell.remove(&self.number);
+        visitors
+            .crowd
+            .leave(self.address, self.number, self.is_inside);
+        if !visitors.crowd.is_any_of(self.address) {
+            visitors.strangers.remove(&self.address);
         }
     }
 }
@@ -228,7 +275,30 @@ mod tests {
         assert!(door.enter(address("192.0.2.2")).is_some());
         drop(crowd);
         let visitors = door.inner.visitors();
-        assert!(visitors.count == 0 && visitors.by_address.is_empty());
+        assert!(visitors.crowd.count() == 0 && visitors.strangers.is_empty());
+        assert!(visitors.to_tell.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_a_full_door_the_last_of_the_largest_crowd_goes_for_one_of_a_smaller() {
+        let door = Door::with_room_for(4, 3);
+        let mut crowd: Vec<_> = (0..3)
+            .map(|_| door.enter(address("192.0.2.1")).unwrap())
+            .collect();
+        let _other = door.enter(address("192.0.2.2")).unwrap();
+        let newcomer = door.enter(address("192.0.2.3")).unwrap();
+        let mut last = crowd.pop().unwrap();
+        assert_eq!(last.wait_for(std::future::pending::<()>()).await, None);
+        drop(last);
+        assert!(newcomer.come_in().await.is_some());
+        let behind_a_balancer = door.knock().unwrap();
+        let last = crowd.pop().unwrap();
+        assert!(last.come_in().await.is_some(), "there is room once more");
+        assert!(behind_a_balancer.named(address("192.0.2.4")).is_some());
+        drop(crowd);
+        let visitors = door.inner.visitors();
+        assert_eq!(visitors.crowd.count(), 1);
+        assert!(visitors.strangers.len() == 1 && visitors.to_tell.len() == 1);
     }
 
     #[test]
@@ -239,7 +309,11 @@ mod tests {
             let site = IpAddr::from([192, 0, 2, host]);
             crowd.extend((0..VISITORS_MAX / 200).map_while(|_| door.enter(site)));
         }
-        assert_eq!(crowd.len(), VISITORS_MAX);
+        assert!(crowd.len() > VISITORS_MAX);
+        let visitors = door.inner.visitors();
+        assert_eq!(visitors.crowd.count(), VISITORS_MAX);
+        assert_eq!(visitors.to_tell.len(), VISITORS_MAX);
+        drop(visitors);
     }
 
     #[test]

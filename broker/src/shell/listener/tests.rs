@@ -222,7 +222,7 @@ async fn behind_a_load_balancer_each_client_has_its_own_share_and_the_balancer_n
 }
 
 #[tokio::test]
-async fn a_load_balancer_that_does_not_say_whose_a_connection_is_is_not_served() {
+async fn case_106_a_load_balancer_that_does_not_say_whose_a_connection_is_is_not_served() {
     let port = Port::open_behind(&["127.0.0.1"]).await;
     assert!(port.dial(&["mqtt"]).await.is_err(), "no header");
     let v1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 8443\r\n";
@@ -239,7 +239,7 @@ async fn a_load_balancer_that_does_not_say_whose_a_connection_is_is_not_served()
 }
 
 #[tokio::test]
-async fn a_header_from_anyone_else_is_refused() {
+async fn case_106_a_header_from_anyone_else_is_refused() {
     let port = Port::open_behind(&["10.0.0.0/8"]).await;
     let dialled = port.dial_after(&from([192, 0, 2, 1]), &["mqtt"]).await;
     assert!(dialled.is_err());
