@@ -1,11 +1,12 @@
 //! What must hold of a session, whatever its client, its shell and time do: a second, plain telling of the gate's rules, from
-//! `SPEC.md` chapters 2.3 and 3.
+//! `SPEC.md` chapters 2.3, 2.4 and 3.
 //!
 //! [`Model::before`] sees what is about to happen and says how it must go; [`Model::effect`] and [`Model::said`] see what comes of
 //! it, in order; [`Model::after`] sees that nothing is missing.
 
 mod inbound;
 mod outbound;
+mod reading;
 
 use std::{
     collections::VecDeque,
@@ -19,19 +20,26 @@ use protocol::{
         ReasonCode, ServerPacket, SubAckKind, Version, decode_client,
     },
     possession::is_proven,
+    scope::Permission,
     time::Now,
     token::Grant,
 };
 
 use crate::{
-    core::gate::{
-        Effect, Ending, KEEP_ALIVE_S_MAX, Outcome, REFUSALS_MAX, RENEWAL_WAIT, Session,
-        TOKEN_WAIT_MAX, Target, Ticket,
+    core::{
+        gate::{
+            CLIENT_ID_BYTES_MAX, CLIENT_PACKET_BYTES_MIN, Effect, Ending, KEEP_ALIVE_S_MAX, Kept,
+            Outcome, REFUSALS_MAX, RENEWAL_WAIT, SESSION_EXPIRY_S_MAX, Session, TOKEN_WAIT_MAX,
+            Target, Ticket,
+        },
+        principal,
+        reader::{Reader, Rights},
     },
     world::{NONCE, Who},
 };
 use inbound::{Fate, Inbound};
 use outbound::Outbound;
+use reading::{Past, Reading};
 
 /// What happens to a session.
 #[derive(Debug)]
@@ -42,14 +50,24 @@ pub enum Cause<'a> {
     Unreadable(u8),
     /// The token is good, or not.
     Verdict(Result<Grant, ReasonCode>),
-    /// The older connection is gone.
-    Admitted,
+    /// The reader's token is good, or not.
+    VerdictReader(Result<Reader, ReasonCode>),
+    /// The older connection is gone, and this was kept of it.
+    Admitted(Option<Kept>),
     /// A payload is stored, or not.
     Stored(Ticket, Outcome),
     /// The host is attached, or not.
     Attached(Option<Vec<Vec<u8>>>),
     /// A command comes.
     Deliver(Vec<u8>),
+    /// The journal is read for it from here on.
+    Following(u64),
+    /// A record is handed over: its offset, topic and payload.
+    Record(u64, &'static str, Vec<u8>),
+    /// Records are gone: from the first, not including the other.
+    Missed(u64, u64),
+    /// The journal was looked at, up to here.
+    LookedAt(u64),
     /// Output was written.
     Flushed,
     /// A deadline is looked at.
@@ -77,6 +95,8 @@ enum Due {
 #[derive(Debug)]
 pub struct Model {
     who: Who,
+    /// Readers are let in.
+    readers: bool,
     version: Version,
     /// When a stranger must have proven itself.
     until: Instant,
@@ -91,6 +111,14 @@ pub struct Model {
     is_admitting: bool,
     /// What it may do, once it is online, and when that ends.
     granted: Option<(Grant, Instant)>,
+    /// What its CONNECT said, if it is that of a reader.
+    claim: Option<Claim>,
+    /// The reader whose token was good, its client id, and what is read for it.
+    reader: Option<(Reader, String, Reading)>,
+    /// When the reader's token ends, once it is online.
+    reads_until: Option<Instant>,
+    /// What is known of an older connection of it.
+    past: Past,
     renewal_until: Option<Instant>,
     heard: Instant,
     inbound: Inbound,
@@ -102,11 +130,21 @@ pub struct Model {
     ending: Option<Ending>,
 }
 
+/// What a reader's CONNECT says.
+#[derive(Clone, Debug)]
+struct Claim {
+    user: String,
+    client_id: String,
+    is_clean: bool,
+    expiry_s: u32,
+}
+
 impl Model {
     /// Of a session whose client must have proven itself at `until`.
-    pub fn new(who: Who, until: Instant) -> Self {
+    pub fn new(who: Who, until: Instant, readers: bool) -> Self {
         Self {
             who,
+            readers,
             version: Version::V5,
             until,
             has_connected: false,
@@ -115,6 +153,10 @@ impl Model {
             is_proven: false,
             is_admitting: false,
             granted: None,
+            claim: None,
+            reader: None,
+            reads_until: None,
+            past: Past::default(),
             renewal_until: None,
             heard: until,
             inbound: Inbound::default(),
@@ -126,6 +168,29 @@ impl Model {
         }
     }
 
+    /// Of the session after this one, of the same client.
+    pub fn again(&self, until: Instant) -> Self {
+        let mut model = Self::new(self.who, until, self.readers);
+        let reading = self.reader.as_ref().filter(|_| self.was_online());
+        model.past = reading.map_or_else(|| self.past.clone(), |reader| reader.2.past());
+        model
+    }
+
+    /// Whether its token is a reader's.
+    pub const fn is_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Whether it is online, or was.
+    pub const fn was_online(&self) -> bool {
+        self.granted.is_some() || self.reads_until.is_some()
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        let granted = self.granted.as_ref().map(|granted| granted.1);
+        granted.or(self.reads_until)
+    }
+
     /// The version that the client speaks.
     pub const fn version(&self) -> Version {
         self.version
@@ -133,7 +198,9 @@ impl Model {
 
     /// The identifier of a command that the client has not acknowledged.
     pub fn unacknowledged(&self, which: usize) -> Option<u16> {
-        self.outbound.unacknowledged(which)
+        let reading = self.reader.as_ref();
+        let read = reading.and_then(|(_, _, reading)| reading.unacknowledged(which));
+        read.or_else(|| self.outbound.unacknowledged(which))
     }
 
     /// What a packet says. The first CONNECT settles the version.
@@ -153,9 +220,14 @@ impl Model {
         self.is_proven = false;
         self.must = match cause {
             Cause::Packet(_, Err(_)) | Cause::Unreadable(_) | Cause::End => Must::End,
-            Cause::Packet(_, Ok(packet)) => match self.granted.clone() {
-                Some((_, expires)) if now.mono >= expires => Must::End,
-                Some((grant, _)) => self.before_packet(packet, &grant, now),
+            Cause::Packet(_, Ok(packet)) => match self.expires() {
+                // Who leaves before anybody looks at the time is still heard.
+                Some(expires)
+                    if now.mono >= expires && !matches!(packet, ClientPacket::Disconnect(_)) =>
+                {
+                    Must::End
+                }
+                Some(_) => self.before_packet(packet, now),
                 None => self.before_strangers_packet(packet),
             },
             Cause::Verdict(verdict) => {
@@ -166,10 +238,29 @@ impl Model {
                     Must::End
                 }
             }
-            Cause::Admitted => Must::Either,
+            Cause::VerdictReader(verdict) => self.before_verdict(verdict.as_ref().ok()),
+            Cause::Admitted(kept) => self.before_admission(kept.as_ref(), now),
             Cause::Stored(ticket, outcome) => {
                 self.heard = self.heard.max(now.mono);
                 self.inbound.answer(*ticket, *outcome);
+                // Over MQTT 3.1.1 a PUBACK would mean that it is stored.
+                if self.version == Version::V311 && *outcome != Outcome::Stored {
+                    Must::End
+                } else {
+                    Must::Live
+                }
+            }
+            Cause::Following(..) | Cause::Record(..) | Cause::Missed(..) | Cause::LookedAt(_) => {
+                let (_, _, reading) = self.reader.as_mut().expect("readers read");
+                match cause {
+                    Cause::Following(offset) => reading.following(*offset),
+                    Cause::Record(offset, topic, payload) => {
+                        reading.record(*offset, topic, payload);
+                    }
+                    Cause::Missed(from, to) => reading.missed(*from, *to),
+                    Cause::LookedAt(offset) => reading.looked_at(*offset),
+                    _ => {}
+                }
                 Must::Live
             }
             Cause::Attached(open) => {
@@ -210,11 +301,62 @@ impl Model {
         }
     }
 
-    fn connects(&mut self, connect: &Connect<'_>) {
-        self.keep_alive = match connect.keep_alive_secs {
-            asked @ 1..=KEEP_ALIVE_S_MAX => Duration::from_secs(asked.into()),
-            _ => Duration::from_secs(KEEP_ALIVE_S_MAX.into()),
+    /// The verdict on a reader's token.
+    fn before_verdict(&mut self, reader: Option<&Reader>) -> Must {
+        let claim = self.claim.clone().expect("a reader asked");
+        let Some(reader) = reader.filter(|reader| reader.name().as_str() == claim.user) else {
+            return Must::End;
         };
+        let (asked, name) = (&claim.client_id, reader.name().as_str());
+        let is_own =
+            asked == name || asked.len() > name.len() + 1 && asked.starts_with(&format!("{name}/"));
+        let id = if asked.is_empty() {
+            format!("{name}/0505050505050505")
+        } else {
+            asked.clone()
+        };
+        if !asked.is_empty() && !is_own && *reader.rights() != Rights::Bench {
+            return Must::End;
+        }
+        let window = self.outbound.window;
+        let limits = (self.version, window, self.outbound.packet_bytes_max);
+        let past = std::mem::take(&mut self.past);
+        let rights = reader.rights().clone();
+        let reading = Reading::new(rights, limits, claim.expiry_s, past);
+        self.reader = Some((reader.clone(), id, reading));
+        Must::Live
+    }
+
+    /// The older connection is gone.
+    fn before_admission(&mut self, kept: Option<&Kept>, now: Now) -> Must {
+        let Some((reader, _, reading)) = &mut self.reader else {
+            return Must::Either;
+        };
+        if now.unix.0 >= reader.expires_ms() {
+            return Must::End;
+        }
+        if reading.resumes(kept) {
+            Must::Live
+        } else {
+            Must::End
+        }
+    }
+
+    fn connects(&mut self, connect: &Connect<'_>) {
+        let asked_s = match (connect.version, connect.keep_alive_secs) {
+            (Version::V5, asked) if asked == 0 || asked > KEEP_ALIVE_S_MAX => KEEP_ALIVE_S_MAX,
+            (Version::V311, 0) => u16::MAX,
+            (_, asked) => asked,
+        };
+        self.keep_alive = Duration::from_secs(asked_s.into());
+        if let (true, Some(user), Some(_)) = (self.readers, connect.user_name, connect.password) {
+            self.claim = Some(Claim {
+                user: user.to_owned(),
+                client_id: connect.client_id.to_owned(),
+                is_clean: connect.clean_start,
+                expiry_s: connect.session_expiry_secs.min(SESSION_EXPIRY_S_MAX),
+            });
+        }
         self.outbound.window = usize::from(connect.receive_maximum.get().min(RECEIVE_MAXIMUM));
         self.outbound.packet_bytes_max = connect
             .packet_bytes_max
@@ -230,12 +372,17 @@ impl Model {
     }
 
     /// A packet of a client that is online.
-    fn before_packet(&mut self, packet: &ClientPacket<'_>, grant: &Grant, now: Now) -> Must {
+    fn before_packet(&mut self, packet: &ClientPacket<'_>, now: Now) -> Must {
         self.heard = now.mono;
+        if let Some(must) = self.before_readers_packet(packet) {
+            return must;
+        }
         match packet {
             ClientPacket::Publish(publish) => {
-                let fate = self.inbound.take(publish, grant, self.who.own_topic());
-                let is_last = publish.delivery.packet_id().is_none();
+                let is_permitted = self.may_publish(publish.topic);
+                let fate = self.inbound.take(publish, is_permitted);
+                let is_mute = self.version == Version::V311;
+                let is_last = publish.delivery.packet_id().is_none() || is_mute;
                 match fate {
                     Fate::Refused(ReasonCode::NOT_AUTHORIZED) => self.counts_refusal(is_last),
                     Fate::Stored | Fate::Refused(_) => Must::Live,
@@ -247,7 +394,8 @@ impl Model {
                 Must::Live
             }
             ClientPacket::Subscribe(subscribe) if subscribe.subscription_id.is_none() => {
-                let codes = self.outbound.subscribes(subscribe, self.who, grant);
+                let (grant, _) = self.granted.clone().expect("no reader");
+                let codes = self.outbound.subscribes(subscribe, self.who, &grant);
                 let is_refused = codes.contains(&ReasonCode::NOT_AUTHORIZED);
                 if is_refused && self.counts_refusal(false) == Must::End {
                     self.outbound.forgets_subscribe();
@@ -280,6 +428,63 @@ impl Model {
         }
     }
 
+    /// A packet that a reader's session takes otherwise than others.
+    fn before_readers_packet(&mut self, packet: &ClientPacket<'_>) -> Option<Must> {
+        let (_, _, reading) = self.reader.as_mut()?;
+        let must = match packet {
+            ClientPacket::Ack(ack) if ack.kind == AckKind::PubAck => {
+                reading.acknowledged(ack.id);
+                Must::Live
+            }
+            ClientPacket::Subscribe(subscribe) if subscribe.subscription_id.is_none() => {
+                let codes = reading.subscribes(subscribe);
+                let is_refused = codes.contains(&ReasonCode::NOT_AUTHORIZED);
+                if is_refused && self.counts_refusal(false) == Must::End {
+                    return Some(Must::End);
+                }
+                let codes = codes.into_iter();
+                let codes = codes.map(|code| match self.version {
+                    Version::V311 if code.is_error() => ReasonCode::UNSPECIFIED_ERROR,
+                    _ => code,
+                });
+                let suback = Due::SubAck(SubAckKind::Subscribe, subscribe.id, codes.collect());
+                self.due.push_back(suback);
+                Must::Live
+            }
+            ClientPacket::Unsubscribe(unsubscribe) => {
+                let mut codes = reading.unsubscribes(unsubscribe);
+                if self.version == Version::V311 {
+                    codes.clear();
+                }
+                let unsuback = Due::SubAck(SubAckKind::Unsubscribe, unsubscribe.id, codes);
+                self.due.push_back(unsuback);
+                Must::Live
+            }
+            ClientPacket::Auth(_) => Must::End,
+            ClientPacket::Disconnect(disconnect) => {
+                if let Some(seconds) = disconnect.session_expiry_secs
+                    && (seconds == 0 || reading.expiry_s > 0)
+                {
+                    reading.expiry_s = seconds.min(SESSION_EXPIRY_S_MAX);
+                }
+                Must::End
+            }
+            _ => return None,
+        };
+        Some(must)
+    }
+
+    fn may_publish(&self, topic: &str) -> bool {
+        match (&self.reader, &self.granted) {
+            (Some((_, _, reading)), _) => reading.may_publish(topic),
+            (None, Some((grant, _))) => {
+                let own = self.who.own_topic();
+                topic == own && grant.scope.rule_for(own, Permission::Pub).is_some()
+            }
+            (None, None) => false,
+        }
+    }
+
     fn counts_refusal(&mut self, is_last: bool) -> Must {
         self.refusals += 1;
         if is_last || self.refusals >= REFUSALS_MAX {
@@ -291,23 +496,26 @@ impl Model {
 
     /// When it ends if nothing happens.
     fn deadline(&self) -> Instant {
-        let Some((_, expires)) = &self.granted else {
+        let Some(expires) = self.expires() else {
             return self.until;
         };
         let silence = self.heard + self.keep_alive * 3 / 2;
         let silence = self.inbound.is_empty().then_some(silence);
-        let all = [Some(*expires), silence, self.renewal_until];
+        let all = [Some(expires), silence, self.renewal_until];
         all.into_iter().flatten().min().expect("one at least")
     }
 
     /// Something is to be done.
     pub fn effect(&mut self, effect: &Effect, cause: &Cause<'_>) {
         assert_eq!(self.ending, None, "nothing is to be done after the end");
-        let is_online = self.granted.is_some();
+        let is_online = self.was_online();
         match (effect, cause) {
             (Effect::CheckToken(token), Cause::Packet(_, Ok(packet))) => {
                 let data = match packet {
-                    ClientPacket::Connect(connect) => connect.auth_data,
+                    ClientPacket::Connect(connect) => {
+                        assert_eq!((connect.version, connect.user_name), (Version::V5, None));
+                        connect.auth_data
+                    }
                     ClientPacket::Auth(auth) => auth.data,
                     other => panic!("no token is in {other:?}"),
                 };
@@ -316,6 +524,33 @@ impl Model {
                 if is_online {
                     self.renewal_until = Some(self.heard + RENEWAL_WAIT);
                 }
+            }
+            (Effect::CheckReader(shown), Cause::Packet(_, Ok(ClientPacket::Connect(connect)))) => {
+                assert!(self.readers && !is_online, "readers are turned on");
+                assert_eq!(connect.password, Some(shown.as_slice()));
+                assert!(connect.user_name.is_some() && connect.auth_method.is_none());
+                assert!(connect.will.is_none());
+                assert!(connect.clean_start || !connect.client_id.is_empty());
+                assert!(connect.client_id.len() <= CLIENT_ID_BYTES_MAX);
+                assert!(!connect.client_id.contains(['+', '#', '$']));
+                assert!(self.outbound.packet_bytes_max >= CLIENT_PACKET_BYTES_MIN as usize);
+            }
+            (Effect::Admit { who, resume }, Cause::VerdictReader(_)) => {
+                let (reader, id, _) = self.reader.as_ref().expect("its token was good");
+                let (name, id) = (reader.name().clone(), id.clone());
+                assert_eq!(*who, principal::Who::Reader { name, id });
+                let claim = self.claim.as_ref().expect("it connected");
+                assert_eq!(*resume, !claim.is_clean);
+                self.is_admitting = true;
+            }
+            (Effect::Follow { from, reads }, Cause::Packet(..) | Cause::Admitted(Some(_))) => {
+                assert!(is_online || matches!(cause, Cause::Admitted(_)));
+                let (_, _, reading) = self.reader.as_mut().expect("readers read");
+                reading.follow_is_asked(*from, reads);
+            }
+            (Effect::Skip(count), Cause::Record(..)) => {
+                let (_, _, reading) = self.reader.as_mut().expect("readers read");
+                reading.skips(*count);
             }
             (Effect::Admit { who, resume }, Cause::Packet(..)) => {
                 assert!(self.is_proven && !is_online, "who proved itself, once");
@@ -333,23 +568,32 @@ impl Model {
                 Cause::Packet(_, Ok(packet)),
             ) => {
                 assert!(is_online);
-                let Target::Own(topic) = target else {
-                    panic!("load tests are turned off");
-                };
-                assert_eq!(topic.to_string(), self.who.own_topic());
                 let ClientPacket::Publish(publish) = packet else {
                     panic!("stored without a PUBLISH");
                 };
+                match target {
+                    Target::Own(topic) => {
+                        assert!(self.reader.is_none());
+                        assert_eq!(topic.to_string(), self.who.own_topic());
+                    }
+                    Target::Bench(topic) => {
+                        assert!(self.may_publish(topic) && self.reader.is_some());
+                        assert_eq!(**topic, *publish.topic);
+                    }
+                }
                 assert_eq!(payload, publish.payload);
                 self.inbound.stores(*ticket);
             }
             (Effect::Subscribe(host), Cause::Packet(..)) => {
-                assert!(is_online && self.who == Who::Host);
+                assert!(is_online && self.who == Who::Host && self.reader.is_none());
                 assert_eq!(host.to_string(), self.who.subject());
                 self.outbound.attaches();
             }
             (Effect::Unsubscribe, Cause::Packet(..)) => self.outbound.detaches(),
             (Effect::Skip(count), _) => self.outbound.skips(*count),
+            (Effect::Refused(reason), Cause::Packet(Kind::Publish | Kind::Subscribe, Ok(_))) => {
+                assert!(reason.is_error() && is_online)
+            }
             (Effect::Close(ending), _) => self.ending = Some(*ending),
             (effect, cause) => panic!("{effect:?} by {cause:?}"),
         }
@@ -369,9 +613,17 @@ impl Model {
                 assert_eq!(self.due.pop_front(), Some(suback));
             }
             ServerPacket::PingResp => assert_eq!(self.due.pop_front(), Some(Due::Pong)),
-            ServerPacket::Publish(publish) => self.outbound.sent(publish, bytes),
+            ServerPacket::Publish(publish) => match (&mut self.reader, cause) {
+                (Some((_, _, reading)), Cause::Record(offset, topic, payload)) => {
+                    reading.sent(publish, bytes, (*offset, topic, payload));
+                }
+                (reader, _) => {
+                    assert!(reader.is_none(), "sent when it is handed over");
+                    self.outbound.sent(publish, bytes);
+                }
+            },
             ServerPacket::Disconnect(disconnect) => {
-                assert!(self.granted.is_some(), "a stranger gets a CONNACK");
+                assert!(self.was_online(), "a stranger gets a CONNACK");
                 let ending = self.ending.expect("it ends");
                 assert_eq!(ending.reason, Some(disconnect.reason));
             }
@@ -379,13 +631,35 @@ impl Model {
     }
 
     fn said_connack(&mut self, connack: &ConnAck<'_>, cause: &Cause<'_>, now: Now) {
-        assert!(self.granted.is_none(), "one CONNACK");
+        assert!(!self.was_online(), "one CONNACK");
         if connack.reason.is_error() {
             let ending = self.ending.expect("it ends");
             assert!(ending.reason.is_some());
             return;
         }
-        assert!(matches!(cause, Cause::Admitted));
+        let Cause::Admitted(kept) = cause else {
+            panic!("welcome by {cause:?}");
+        };
+        self.heard = now.mono;
+        if let Some((reader, id, reading)) = &self.reader {
+            let end_ms = reader.expires_ms() / 1000 * 1000;
+            let left = Duration::from_millis(end_ms - now.unix.0).min(TOKEN_WAIT_MAX);
+            assert_eq!(connack.session_present, kept.is_some());
+            let claim = self.claim.as_ref().expect("it connected");
+            let assigned = claim.client_id.is_empty().then_some(id.as_str());
+            if self.version == Version::V5 {
+                assert_eq!(connack.session_expiry_secs, Some(reading.expiry_s));
+                assert_eq!(connack.assigned_client_id, assigned);
+                assert_eq!(
+                    (connack.wildcard_available, connack.auth_method),
+                    (Some(true), None)
+                );
+                let keep_alive = connack.server_keep_alive_secs.map(u64::from);
+                assert_eq!(keep_alive, Some(self.keep_alive.as_secs()));
+            }
+            self.reads_until = Some(now.mono + left);
+            return;
+        }
         let grant = self.offered.take().expect("a token was good");
         assert_eq!(grant.subject.to_string(), self.who.subject());
         let keep_alive = connack.server_keep_alive_secs.map(u64::from);
@@ -398,7 +672,6 @@ impl Model {
             (connack.session_present, connack.session_expiry_secs),
             (false, Some(0))
         );
-        self.heard = now.mono;
         self.grants(grant, now);
     }
 
@@ -443,11 +716,15 @@ impl Model {
         assert_eq!(session.is_closed(), self.ending.is_some(), "an end is told");
         assert_eq!(
             session.is_online(),
-            self.granted.is_some() && !session.is_closed()
+            self.was_online() && !session.is_closed()
         );
         if session.is_closed() {
             assert_eq!(session.poll_timeout(), None);
             assert!(!session.wants_packets());
+            if let Some((_, _, reading)) = &mut self.reader {
+                reading.forgets_due();
+            }
+            self.after_the_end(session);
             return;
         }
         assert!(self.due.is_empty(), "unanswered: {:?}", self.due);
@@ -459,5 +736,23 @@ impl Model {
         );
         assert!(self.deadline() <= now.mono.max(self.until) + TOKEN_WAIT_MAX);
         self.outbound.check(waiting);
+        match &self.reader {
+            Some((_, _, reading)) if self.was_online() => {
+                reading.check(session, waiting);
+                reading.check_kept(session.keep().as_ref());
+            }
+            _ => assert_eq!((session.room(), session.keep()), (0, None)),
+        }
+    }
+
+    /// Nothing is read for it any more, and what is kept of it stays.
+    pub fn after_the_end(&self, session: &Session) {
+        assert_eq!(session.room(), 0);
+        match &self.reader {
+            Some((_, _, reading)) if self.was_online() => {
+                reading.check_kept(session.keep().as_ref());
+            }
+            _ => assert_eq!(session.keep(), None),
+        }
     }
 }
