@@ -4,8 +4,10 @@
 //! [`Model::before`] sees what is about to happen and says how it must go; [`Model::effect`] and [`Model::said`] see what comes of
 //! it, in order; [`Model::after`] sees that nothing is missing.
 
+mod cause;
 mod inbound;
 mod outbound;
+mod reader;
 mod reading;
 
 use std::{
@@ -28,53 +30,18 @@ use protocol::{
 use crate::{
     core::{
         gate::{
-            CLIENT_ID_BYTES_MAX, CLIENT_PACKET_BYTES_MIN, Effect, Ending, KEEP_ALIVE_S_MAX, Kept,
-            Outcome, REFUSALS_MAX, RENEWAL_WAIT, SESSION_EXPIRY_S_MAX, Session, TOKEN_WAIT_MAX,
-            Target, Ticket,
+            Effect, Ending, KEEP_ALIVE_S_MAX, Outcome, REFUSALS_MAX, RENEWAL_WAIT,
+            SESSION_EXPIRY_S_MAX, Session, TOKEN_WAIT_MAX, Target,
         },
-        principal,
-        reader::{Reader, Rights},
+        reader::Reader,
     },
     world::{NONCE, Who},
 };
+pub use cause::Cause;
 use inbound::{Fate, Inbound};
 use outbound::Outbound;
+use reader::Claim;
 use reading::{Past, Reading};
-
-/// What happens to a session.
-#[derive(Debug)]
-pub enum Cause<'a> {
-    /// A packet comes.
-    Packet(Kind, Result<ClientPacket<'a>, DecodeError>),
-    /// Bytes come that are no packet.
-    Unreadable(u8),
-    /// The token is good, or not.
-    Verdict(Result<Grant, ReasonCode>),
-    /// The reader's token is good, or not.
-    VerdictReader(Result<Reader, ReasonCode>),
-    /// The older connection is gone, and this was kept of it.
-    Admitted(Option<Kept>),
-    /// A payload is stored, or not.
-    Stored(Ticket, Outcome),
-    /// The host is attached, or not.
-    Attached(Option<Vec<Vec<u8>>>),
-    /// A command comes.
-    Deliver(Vec<u8>),
-    /// The journal is read for it from here on.
-    Following(u64),
-    /// A record is handed over: its offset, topic and payload.
-    Record(u64, &'static str, Vec<u8>),
-    /// Records are gone: from the first, not including the other.
-    Missed(u64, u64),
-    /// The journal was looked at, up to here.
-    LookedAt(u64),
-    /// Output was written.
-    Flushed,
-    /// A deadline is looked at.
-    Timeout,
-    /// It is ended from outside.
-    End,
-}
 
 /// How a call must leave the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +95,6 @@ pub struct Model {
     must: Must,
     due: VecDeque<Due>,
     ending: Option<Ending>,
-}
-
-/// What a reader's CONNECT says.
-#[derive(Clone, Debug)]
-struct Claim {
-    user: String,
-    client_id: String,
-    is_clean: bool,
-    expiry_s: u32,
 }
 
 impl Model {
@@ -301,47 +259,6 @@ impl Model {
         }
     }
 
-    /// The verdict on a reader's token.
-    fn before_verdict(&mut self, reader: Option<&Reader>) -> Must {
-        let claim = self.claim.clone().expect("a reader asked");
-        let Some(reader) = reader.filter(|reader| reader.name().as_str() == claim.user) else {
-            return Must::End;
-        };
-        let (asked, name) = (&claim.client_id, reader.name().as_str());
-        let is_own =
-            asked == name || asked.len() > name.len() + 1 && asked.starts_with(&format!("{name}/"));
-        let id = if asked.is_empty() {
-            format!("{name}/0505050505050505")
-        } else {
-            asked.clone()
-        };
-        if !asked.is_empty() && !is_own && *reader.rights() != Rights::Bench {
-            return Must::End;
-        }
-        let window = self.outbound.window;
-        let limits = (self.version, window, self.outbound.packet_bytes_max);
-        let past = std::mem::take(&mut self.past);
-        let rights = reader.rights().clone();
-        let reading = Reading::new(rights, limits, claim.expiry_s, past);
-        self.reader = Some((reader.clone(), id, reading));
-        Must::Live
-    }
-
-    /// The older connection is gone.
-    fn before_admission(&mut self, kept: Option<&Kept>, now: Now) -> Must {
-        let Some((reader, _, reading)) = &mut self.reader else {
-            return Must::Either;
-        };
-        if now.unix.0 >= reader.expires_ms() {
-            return Must::End;
-        }
-        if reading.resumes(kept) {
-            Must::Live
-        } else {
-            Must::End
-        }
-    }
-
     fn connects(&mut self, connect: &Connect<'_>) {
         let asked_s = match (connect.version, connect.keep_alive_secs) {
             (Version::V5, asked) if asked == 0 || asked > KEEP_ALIVE_S_MAX => KEEP_ALIVE_S_MAX,
@@ -428,52 +345,6 @@ impl Model {
         }
     }
 
-    /// A packet that a reader's session takes otherwise than others.
-    fn before_readers_packet(&mut self, packet: &ClientPacket<'_>) -> Option<Must> {
-        let (_, _, reading) = self.reader.as_mut()?;
-        let must = match packet {
-            ClientPacket::Ack(ack) if ack.kind == AckKind::PubAck => {
-                reading.acknowledged(ack.id);
-                Must::Live
-            }
-            ClientPacket::Subscribe(subscribe) if subscribe.subscription_id.is_none() => {
-                let codes = reading.subscribes(subscribe);
-                let is_refused = codes.contains(&ReasonCode::NOT_AUTHORIZED);
-                if is_refused && self.counts_refusal(false) == Must::End {
-                    return Some(Must::End);
-                }
-                let codes = codes.into_iter();
-                let codes = codes.map(|code| match self.version {
-                    Version::V311 if code.is_error() => ReasonCode::UNSPECIFIED_ERROR,
-                    _ => code,
-                });
-                let suback = Due::SubAck(SubAckKind::Subscribe, subscribe.id, codes.collect());
-                self.due.push_back(suback);
-                Must::Live
-            }
-            ClientPacket::Unsubscribe(unsubscribe) => {
-                let mut codes = reading.unsubscribes(unsubscribe);
-                if self.version == Version::V311 {
-                    codes.clear();
-                }
-                let unsuback = Due::SubAck(SubAckKind::Unsubscribe, unsubscribe.id, codes);
-                self.due.push_back(unsuback);
-                Must::Live
-            }
-            ClientPacket::Auth(_) => Must::End,
-            ClientPacket::Disconnect(disconnect) => {
-                if let Some(seconds) = disconnect.session_expiry_secs
-                    && (seconds == 0 || reading.expiry_s > 0)
-                {
-                    reading.expiry_s = seconds.min(SESSION_EXPIRY_S_MAX);
-                }
-                Must::End
-            }
-            _ => return None,
-        };
-        Some(must)
-    }
-
     fn may_publish(&self, topic: &str) -> bool {
         match (&self.reader, &self.granted) {
             (Some((_, _, reading)), _) => reading.may_publish(topic),
@@ -525,33 +396,12 @@ impl Model {
                     self.renewal_until = Some(self.heard + RENEWAL_WAIT);
                 }
             }
-            (Effect::CheckReader(shown), Cause::Packet(_, Ok(ClientPacket::Connect(connect)))) => {
-                assert!(self.readers && !is_online, "readers are turned on");
-                assert_eq!(connect.password, Some(shown.as_slice()));
-                assert!(connect.user_name.is_some() && connect.auth_method.is_none());
-                assert!(connect.will.is_none());
-                assert!(connect.clean_start || !connect.client_id.is_empty());
-                assert!(connect.client_id.len() <= CLIENT_ID_BYTES_MAX);
-                assert!(!connect.client_id.contains(['+', '#', '$']));
-                assert!(self.outbound.packet_bytes_max >= CLIENT_PACKET_BYTES_MIN as usize);
-            }
-            (Effect::Admit { who, resume }, Cause::VerdictReader(_)) => {
-                let (reader, id, _) = self.reader.as_ref().expect("its token was good");
-                let (name, id) = (reader.name().clone(), id.clone());
-                assert_eq!(*who, principal::Who::Reader { name, id });
-                let claim = self.claim.as_ref().expect("it connected");
-                assert_eq!(*resume, !claim.is_clean);
-                self.is_admitting = true;
-            }
-            (Effect::Follow { from, reads }, Cause::Packet(..) | Cause::Admitted(Some(_))) => {
-                assert!(is_online || matches!(cause, Cause::Admitted(_)));
-                let (_, _, reading) = self.reader.as_mut().expect("readers read");
-                reading.follow_is_asked(*from, reads);
-            }
-            (Effect::Skip(count), Cause::Record(..)) => {
-                let (_, _, reading) = self.reader.as_mut().expect("readers read");
-                reading.skips(*count);
-            }
+            (
+                Effect::CheckReader(_) | Effect::Follow { .. },
+                Cause::Packet(..) | Cause::Admitted(Some(_)),
+            )
+            | (Effect::Admit { .. }, Cause::VerdictReader(_))
+            | (Effect::Skip(_), Cause::Record(..)) => self.readers_effect(effect, cause),
             (Effect::Admit { who, resume }, Cause::Packet(..)) => {
                 assert!(self.is_proven && !is_online, "who proved itself, once");
                 let grant = self.offered.as_ref().expect("proven");
@@ -641,24 +491,8 @@ impl Model {
             panic!("welcome by {cause:?}");
         };
         self.heard = now.mono;
-        if let Some((reader, id, reading)) = &self.reader {
-            let end_ms = reader.expires_ms() / 1000 * 1000;
-            let left = Duration::from_millis(end_ms - now.unix.0).min(TOKEN_WAIT_MAX);
-            assert_eq!(connack.session_present, kept.is_some());
-            let claim = self.claim.as_ref().expect("it connected");
-            let assigned = claim.client_id.is_empty().then_some(id.as_str());
-            if self.version == Version::V5 {
-                assert_eq!(connack.session_expiry_secs, Some(reading.expiry_s));
-                assert_eq!(connack.assigned_client_id, assigned);
-                assert_eq!(
-                    (connack.wildcard_available, connack.auth_method),
-                    (Some(true), None)
-                );
-                let keep_alive = connack.server_keep_alive_secs.map(u64::from);
-                assert_eq!(keep_alive, Some(self.keep_alive.as_secs()));
-            }
-            self.reads_until = Some(now.mono + left);
-            return;
+        if self.reader.is_some() {
+            return self.said_readers_connack(connack, kept.is_some(), now);
         }
         let grant = self.offered.take().expect("a token was good");
         assert_eq!(grant.subject.to_string(), self.who.subject());

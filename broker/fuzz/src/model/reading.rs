@@ -264,6 +264,8 @@ impl Reading {
                 );
                 // Records 65,535 apart want the same one: the second gets the next, and may push others on.
                 let is_first_choice = offset % u64::from(u16::MAX) + 1 == u64::from(id.get());
+                let may_meet = self.has_met || self.is_far_spread(offset);
+                assert!(is_first_choice || may_meet, "another without need");
                 self.has_met |= !is_first_choice;
                 if let Some(before) = self.past.ids.get(&offset)
                     && !self.past.has_met
@@ -271,10 +273,6 @@ impl Reading {
                 {
                     assert_eq!(*before, id, "the same record, the same identifier");
                 }
-                assert!(
-                    is_first_choice || self.is_far_spread(offset),
-                    "another without need"
-                );
                 self.unacknowledged.push((offset, id));
                 assert!(
                     self.unacknowledged.len() <= self.window,
