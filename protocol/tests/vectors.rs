@@ -19,6 +19,7 @@ use protocol::{
     key::{Audit, Dispatcher, Holder, Host, Issuer, Public, Role, Sandbox, Secret},
     limits::EXCHANGE_BYTES_MAX,
     possession,
+    reader_token::ReaderToken,
     record::Reader,
     report::{self, News, Report},
     scope::{Permission, Scope},
@@ -55,6 +56,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         "bad.jsonl",
         654,
         "60bf3c47750f13a6b46025af8c96fd39673d51095fe9ffdfb16e9dd4cc072b1f",
+    ),
+    (
+        "good.jsonl",
+        195,
+        "239bde0ba8d7af8c92a18a9c91eba2a4f2e436a8c0eccd12cd0868805d28ea8b",
+    ),
+    (
+        "bad.jsonl",
+        661,
+        "c3c38ccf368892efaa69b2937147dd372bac9936e339d7dfabccdab042065bfd",
     ),
 ];
 
@@ -157,6 +168,9 @@ fn what_we_write_ourselves_is_among_the_vectors() {
         .map(|vector| vector.field("text").to_owned())
         .collect();
     assert_eq!(texts, [install_key.to_text().to_string()]);
+    let token = ReaderToken::new([7; 8], Zeroizing::new([7; 32]));
+    let vector = vectors(GOOD).find(|vector| vector.name() == "reader-token");
+    assert_eq!(vector.unwrap().field("text"), *token.to_text());
     let proof = possession::prove(&secret::<Host>(0x0b), &[8; 8], &[9; 8]);
     let vector = vectors(GOOD).find(|vector| vector.name() == "possession-of-a-hosts-key");
     assert_eq!(vector.unwrap().field("proof"), hex(&proof));
@@ -237,6 +251,7 @@ impl Vector {
             }),
             "stream" => self.stream(),
             "install-key" => self.install_key(),
+            "reader-token" => self.reader_token(),
             "public-key" => self.public_key(),
             "possession" => self.possession(),
             "covers" => self.covers(),
@@ -372,6 +387,11 @@ impl Vector {
         let key = InstallKey::from_text(self.field("text")).map_err(refuse)?;
         let proof = cbor::to_vec(key.secret());
         Ok(json!({"kid": hex(&key.kid), "secret": hex(&proof[2..])}))
+    }
+
+    fn reader_token(&self) -> Judged {
+        let token = ReaderToken::from_text(self.field("text")).map_err(refuse)?;
+        Ok(json!({"kid": hex(&token.kid), "secret_sha256": hex(&token.hash())}))
     }
 
     fn public_key(&self) -> Judged {

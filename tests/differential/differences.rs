@@ -170,7 +170,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     stricter(
         "asks for what it may not",
         |bytes| bytes[0] >> 4 == 3,
-        "a topic of somebody else at QoS 0; this mosquitto has no access control",
+        "a topic of somebody else at QoS 0, or over MQTT 3.1.1, where no PUBACK could say so; this mosquitto has no access control",
     ),
     // What our codec leaves to the gate.
     laxer(
@@ -187,5 +187,123 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         Answer::Closed,
         |bytes| bytes.windows(5).any(|five| five == [0x27, 0, 0, 0, 1]),
         "a Maximum Packet Size of 1, which no CONNACK fits; §3.1.2.11.4 allows it, and the gate refuses less than 256 with 0x95",
+    ),
+];
+
+/// Where both say why they refuse, and say it with another code.
+pub(crate) struct Code {
+    /// Our code, and our words for it.
+    ours: (u8, &'static [&'static str]),
+    theirs: u8,
+    /// Who is right, and where that is written.
+    pub(crate) why: &'static str,
+}
+
+impl Code {
+    /// Whether this is the pair.
+    pub(crate) fn is(&self, words: &str, ours: u8, theirs: u8) -> bool {
+        (self.ours.0, self.theirs) == (ours, theirs) && self.ours.1.contains(&words)
+    }
+}
+
+const fn code(ours: u8, words: &'static [&'static str], theirs: u8, why: &'static str) -> Code {
+    Code {
+        ours: (ours, words),
+        theirs,
+        why,
+    }
+}
+
+/// All of them.
+pub(crate) const CODES: &[Code] = &[
+    code(
+        0x81,
+        &[
+            "bytes behind the last field",
+            "length not in its shortest form",
+            "property not allowed here",
+            "reserved flags of the fixed header set wrongly",
+            "unknown packet type",
+        ],
+        0x82,
+        "bytes that fit no rule of the form are a malformed packet (§1.2, §2.2.2.2); it says protocol error, as §4.13.1 lets it when it \
+         does not tell the two apart",
+    ),
+    code(
+        0x82,
+        &[
+            "duplicate flag on QoS 0",
+            "empty topic",
+            "no topic filter",
+            "packet identifier zero",
+            "property given twice",
+            "property with a value that is not allowed",
+            "subscription identifier from a client",
+            "subscription identifier zero",
+            "subscription options not allowed",
+        ],
+        0x81,
+        "well formed, and forbidden: a protocol error, by that word in §2.2.2.2, §3.3.2.1, §3.3.4, §3.8.2.1.2, §3.8.3 and §3.8.3.1; it \
+         says malformed packet",
+    ),
+    code(
+        0x81,
+        &["length not in its shortest form"],
+        0x8c,
+        "in a CONNECT with an Authentication Method, which it looks at first",
+    ),
+    code(
+        0x84,
+        &["unsupported protocol version"],
+        0x01,
+        "it answers what it does not know in the form of 3.1.1; §3.1.2.2 of the newer one has 0x84 for it",
+    ),
+    code(
+        0x8f,
+        &["topic filter not valid"],
+        0x81,
+        "the filter's own code (§3.14.2.1), since the packet is well formed",
+    ),
+    code(
+        0x90,
+        &["wildcard in a topic name"],
+        0x82,
+        "the topic name's own code (§3.14.2.1)",
+    ),
+    code(
+        0x94,
+        &["a topic alias"],
+        0x82,
+        "an alias that names nothing yet: §3.3.2.3.4 has 0x94 for one that is not taken, and the CONNACK takes none",
+    ),
+    code(
+        0x94,
+        &["topic alias zero"],
+        0x81,
+        "§3.3.2.3.4 [MQTT-3.3.2-8] forbids it; its own code says what is wrong",
+    ),
+    code(
+        0x95,
+        &["too many user properties"],
+        0x82,
+        "a bound of ours, met before the alias that names nothing, which it refuses",
+    ),
+    code(
+        0x9a,
+        &["a retained message"],
+        0x82,
+        "retained, and by an alias that names nothing: two faults, and each sees the other first",
+    ),
+    code(
+        0x9a,
+        &["a retained message"],
+        0x94,
+        "the same, with an alias past its ten",
+    ),
+    code(
+        0x9b,
+        &["QoS 2"],
+        0x94,
+        "at QoS 2, with an alias past its ten",
     ),
 ];

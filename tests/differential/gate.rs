@@ -1,16 +1,21 @@
-//! Our side: the codec alone, for a CONNECT and for MQTT 3.1.1, and behind it the gate, for a host that is online.
+//! Our side: the codec alone, for a CONNECT, and behind it the gate, for a host or a bench principal that is online.
 
 use std::time::{Duration, Instant};
 
-use broker::core::gate::{Effect, Offer, Outcome, Session};
+use broker::core::{
+    gate::{Effect, Ending, Offer, Outcome, Session, Start},
+    reader::{Account, Accounts, Admitted, Reader, Rights, check},
+};
 use protocol::{
+    id::ReaderName,
     key::{Host, Secret},
     limits::PACKET_BYTES_MAX,
     mqtt::{
-        Auth, ClientPacket, Connect, Frame, Kind, PINGREQ, ReasonCode, Version, decode_client,
-        frame,
+        Auth, ClientPacket, Connect, DecodeError, Frame, Kind, PINGREQ, ReasonCode, Version,
+        decode_client, frame,
     },
     possession::prove,
+    reader_token::ReaderToken,
     scope::{Permission, Scope},
     time::{Now, UnixMillis},
     token::{Grant, Subject},
@@ -20,7 +25,7 @@ use zeroize::Zeroizing;
 const NONCE: [u8; 8] = [5; 8];
 const OFFER: Offer = Offer {
     durability: "fsync",
-    readers: false,
+    readers: true,
 };
 const UNIX: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -29,55 +34,69 @@ const UNIX: UnixMillis = UnixMillis(1_800_000_000_000);
 pub(crate) enum Answer {
     /// It goes on.
     Taken,
-    /// It ends the connection, for this reason.
-    Refused(String),
+    /// It ends the connection, for this reason; the code is what the client is told, if it is told one.
+    Refused(String, Option<u8>),
     /// It is not whole, or a DISCONNECT: nothing follows, and nobody is to blame.
     Ends,
 }
 
-/// What the codec makes of a CONNECT.
+/// Who sends the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// `edge-1`, with a token and its proof.
+    Host,
+    /// A load test, with a password.
+    Bench,
+}
+
+/// What the codec makes of a CONNECT. One of MQTT 3.1.1 that is malformed is told nothing, as by the gate.
 pub(crate) fn decode_connect(bytes: &[u8]) -> Answer {
+    const OLD_LEVEL: u8 = 4;
+    let refused = |error: DecodeError, level: Option<u8>| {
+        let code = (level != Some(OLD_LEVEL)).then(|| error.reason().value());
+        Answer::Refused(error.to_string(), code)
+    };
     match frame(bytes, usize::MAX) {
-        Ok(Some(found)) => decode_client(&found, Version::V5).map_or_else(
-            |error| Answer::Refused(error.to_string()),
-            |_| Answer::Taken,
-        ),
+        Ok(Some(found)) => match decode_client(&found, Version::V5) {
+            Ok(_) => Answer::Taken,
+            Err(error) => refused(error, found.body().get(6).copied()),
+        },
         Ok(None) => Answer::Ends,
-        Err(error) => Answer::Refused(error.to_string()),
+        Err(error) => refused(error, None),
     }
 }
 
-/// What the codec makes of a packet of MQTT 3.1.1, with a ping behind it, as mosquitto is asked.
-pub(crate) fn decode_old(packet: &[u8]) -> Answer {
-    each_packet(packet, |found| match decode_client(found, Version::V311) {
-        Ok(ClientPacket::Disconnect(_)) => Err(Answer::Ends),
-        Ok(ClientPacket::Connect(_)) => Err(Answer::Refused("a second CONNECT".to_owned())),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Answer::Refused(error.to_string())),
-    })
-}
-
-/// What the gate makes of a packet from a host that is online, with a ping behind it.
-pub(crate) fn ask(packet: &[u8]) -> Answer {
-    let mut host = Online::new();
-    each_packet(packet, |found| {
-        host.session.receive(found, host.now);
-        host.oblige();
-        match host.why {
+/// What the gate makes of a packet from `peer`, who is online, with a ping behind it.
+pub(crate) fn ask(peer: Peer, version: Version, packet: &[u8]) -> Answer {
+    let mut client = Online::new(peer, version);
+    let told = |reason: ReasonCode| (version == Version::V5).then(|| reason.value());
+    each_packet(packet, told, |found| {
+        client.session.receive(found, client.now);
+        client.oblige();
+        match client.ending {
             None => Ok(()),
-            Some("the client disconnected") => Err(Answer::Ends),
-            // The codec knows it better.
-            Some("not a packet") => Err(decode_client(found, Version::V5).map_or_else(
-                |error| Answer::Refused(error.to_string()),
-                |_| Answer::Taken,
-            )),
-            Some(why) => Err(Answer::Refused(why.to_owned())),
+            Some(Ending { reason: None, .. }) => Err(Answer::Ends),
+            Some(Ending {
+                reason: Some(reason),
+                why,
+            }) => {
+                // The codec knows it better.
+                let words = match decode_client(found, version) {
+                    Err(error) if why == "not a packet" => error.to_string(),
+                    _ => why.to_owned(),
+                };
+                Err(Answer::Refused(words, told(reason)))
+            }
         }
     })
 }
 
 /// Gives `take` every packet, and the ping behind them, until it says no.
-fn each_packet(packet: &[u8], mut take: impl FnMut(&Frame<'_>) -> Result<(), Answer>) -> Answer {
+fn each_packet(
+    packet: &[u8],
+    told: impl Fn(ReasonCode) -> Option<u8>,
+    mut take: impl FnMut(&Frame<'_>) -> Result<(), Answer>,
+) -> Answer {
     let bytes = [packet, PINGREQ.as_slice()].concat();
     let mut rest = bytes.as_slice();
     let mut is_answered = false;
@@ -91,7 +110,7 @@ fn each_packet(packet: &[u8], mut take: impl FnMut(&Frame<'_>) -> Result<(), Ans
                 rest = &rest[found.total_bytes()..];
             }
             Ok(None) => return Answer::Ends,
-            Err(error) => return Answer::Refused(error.to_string()),
+            Err(error) => return Answer::Refused(error.to_string(), told(error.reason())),
         }
     }
     // The packet may have wanted more bytes, and taken the ping for them.
@@ -102,32 +121,41 @@ fn each_packet(packet: &[u8], mut take: impl FnMut(&Frame<'_>) -> Result<(), Ans
     }
 }
 
-/// `edge-1`, online.
+/// One of them, online.
 struct Online {
     session: Session,
     now: Now,
-    /// Why it ended.
-    why: Option<&'static str>,
+    /// How it ended.
+    ending: Option<Ending>,
 }
 
 impl Online {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    fn new() -> Self {
+    fn new(peer: Peer, version: Version) -> Self {
         let mono = Instant::now();
         let mut online = Self {
             session: Session::new(OFFER, mono + Duration::from_secs(5)),
             now: Now { mono, unix: UNIX },
-            why: None,
+            ending: None,
         };
-        let mut connect = Connect::new("edge-1", 30);
-        connect.auth_method = Some("ace");
-        connect.auth_data = Some(b"\0\x01t");
-        online.send(&ClientPacket::Connect(connect));
-        online.oblige();
-        let proof = prove(&key(), &NONCE, &[7; 8]);
-        let reason = ReasonCode::CONTINUE_AUTHENTICATION;
-        online.send(&ClientPacket::Auth(Auth::new(reason, "ace", Some(&proof))));
-        online.oblige();
+        match peer {
+            Peer::Host => {
+                let mut connect = Connect::new("edge-1", 30);
+                connect.auth_method = Some("ace");
+                connect.auth_data = Some(b"\0\x01t");
+                online.send(&ClientPacket::Connect(connect));
+                let proof = prove(&key(), &NONCE, &[7; 8]);
+                let reason = ReasonCode::CONTINUE_AUTHENTICATION;
+                online.send(&ClientPacket::Auth(Auth::new(reason, "ace", Some(&proof))));
+            }
+            Peer::Bench => {
+                let mut connect = Connect::new("reader", 30);
+                connect.version = version;
+                connect.user_name = Some(BENCH);
+                connect.password = Some(b"token");
+                online.send(&ClientPacket::Connect(connect));
+            }
+        }
         assert!(online.session.is_online());
         online
     }
@@ -137,6 +165,7 @@ impl Online {
         packet.encode(Version::V5, &mut bytes).unwrap();
         let found = frame(&bytes, bytes.len()).unwrap().unwrap();
         self.session.receive(&found, self.now);
+        self.oblige();
     }
 
     /// Does what the session asks for.
@@ -144,20 +173,39 @@ impl Online {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
                 Effect::CheckToken(_) => self.session.checked(Ok(grant()), NONCE),
+                Effect::CheckReader(_) => self.session.checked_reader(Ok(bench()), NONCE),
                 Effect::Admit { .. } => self.session.admitted(None, self.now),
                 Effect::Store { ticket, .. } => {
                     self.session.stored(ticket, Outcome::Stored, self.now.mono);
                 }
                 Effect::Subscribe(_) => self.session.subscribed(Some(Vec::new())),
-                Effect::Refused(_)
-                | Effect::Unsubscribe
-                | Effect::Skip(_)
-                | Effect::CheckReader(_)
-                | Effect::Follow { .. } => {}
-                Effect::Close(ending) => self.why = Some(ending.why),
+                Effect::Follow { from, .. } => self.session.following(match from {
+                    Start::Offset(offset) => offset,
+                    Start::Now | Start::Oldest => 0,
+                }),
+                Effect::Refused(_) | Effect::Unsubscribe | Effect::Skip(_) => {}
+                Effect::Close(ending) => self.ending = Some(ending),
             }
         }
     }
+}
+
+const BENCH: &str = "bench";
+
+fn bench() -> Reader {
+    let token = ReaderToken::new([1; 8], Zeroizing::new([1; 32]));
+    let account = Account {
+        name: ReaderName::new(BENCH).unwrap(),
+        secret_sha256: token.hash(),
+        rights: Rights::Bench,
+        expires_ms: UNIX.0 + 600_000,
+    };
+    let all = Admitted {
+        readers: true,
+        bench: true,
+    };
+    let accounts = Accounts::from([(token.kid, account)]);
+    check(token.to_text().as_bytes(), &accounts, all, UNIX).unwrap()
 }
 
 fn key() -> Secret<Host> {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use broker_fuzz::play::{
-    ONLINE, SANDBOX,
+    ONLINE, READER, READERS, SANDBOX,
     Step::{self, *},
     WILLING,
 };
@@ -219,6 +219,310 @@ fn main() {
         "too-large-before-it-is-known",
         0,
         &[&step(Raw, &chunk(&[0x10, 0xff, 0xff, 0x7f]))],
+    );
+    readers();
+}
+
+/// Of readers and load tests.
+fn readers() {
+    // All events and reports at QoS 1, from the oldest on.
+    let subscribe = step(SubscribeReader, &[1, 1, 1, 0, 0, 2, 0]);
+    let records = |count: u8, which: u8| step(Records, &[count - 1, which, 0, 2]);
+    let puback = |which: u8| step(PubAck, &[0, which]);
+    let again = |connect: &[u8]| {
+        [
+            step(Reconnect, &[]),
+            step(ConnectReader, connect),
+            step(VerdictReader, &[0]),
+            step(Admitted, &[]),
+        ]
+        .concat()
+    };
+    let online = READERS | READER | ONLINE;
+
+    for (name, connect) in [
+        ("reader-connects", &[0][..]),
+        ("reader-connects-to-stay", &[2]),
+        ("reader-connects-for-long", &[2 | 16, 0xff, 0xff]),
+        ("reader-connects-by-mqtt-3-1-1", &[1]),
+        ("reader-connects-by-mqtt-3-1-1-to-stay", &[1 | 2]),
+        ("reader-is-given-a-client-id", &[64, 0]),
+        ("reader-takes-anothers-client-id", &[64, 4]),
+        ("reader-has-another-name", &[128, 0]),
+        ("reader-has-no-password", &[128, 2]),
+        ("reader-has-a-method-too", &[128, 3]),
+    ] {
+        let connect = step(ConnectReader, connect);
+        let rest = [
+            step(VerdictReader, &[0]),
+            step(Admitted, &[]),
+            subscribe.clone(),
+        ];
+        let rest = rest.concat();
+        write(
+            name,
+            READERS,
+            &[&connect, &rest, &records(3, 0), &puback(1)],
+        );
+        write(&format!("{name}-turned-off"), 0, &[&connect, &rest]);
+    }
+    write(
+        "reader-has-a-bad-token",
+        READERS,
+        &[&step(ConnectReader, &[0]), &step(VerdictReader, &[0x40])],
+    );
+    write(
+        "reader-has-anothers-token",
+        READERS,
+        &[&step(ConnectReader, &[0]), &step(VerdictReader, &[0x20])],
+    );
+    for rights in 0..8 {
+        write(
+            &format!("reader-with-rights-{rights}"),
+            READERS,
+            &[
+                &step(ConnectReader, &[2]),
+                &step(VerdictReader, &[rights]),
+                &step(Admitted, &[]),
+                &step(SubscribeReader, &[1, 0, 0, 0, 0]),
+                &step(SubscribeReader, &[1, 1, 0, 2, 1]),
+                &step(SubscribeReader, &[1, 0, 2, 1, 1, 5, 0, 4, 0]),
+                &records(2, 0),
+                &records(2, 1),
+                &records(2, 2),
+                &records(2, 4),
+            ],
+        );
+    }
+    write(
+        "a-token-of-a-reader-that-ends",
+        READERS,
+        &[
+            &step(ConnectReader, &[0]),
+            &step(VerdictReader, &[8]),
+            &step(Admitted, &[]),
+            &subscribe,
+            &step(Wait, &[0x40, 1]),
+        ],
+    );
+    write(
+        "records-in-and-out-of-the-filters",
+        online,
+        &[
+            &subscribe,
+            &records(2, 0),
+            &records(1, 1),
+            &step(Missed, &[3]),
+            &records(2, 4),
+            &step(LookedAt, &[9]),
+            &puback(3),
+            &puback(0),
+            &puback(0),
+        ],
+    );
+    write(
+        "a-break-and-on-from-what-was-not-acknowledged",
+        online,
+        &[
+            &subscribe,
+            &records(5, 0),
+            &puback(0),
+            &puback(2),
+            &again(&[2]),
+            &records(6, 0),
+            &puback(1),
+            &again(&[2]),
+            &records(2, 0),
+        ],
+    );
+    write(
+        "a-break-and-a-clean-start",
+        online,
+        &[
+            &subscribe,
+            &records(3, 0),
+            &again(&[0]),
+            &subscribe,
+            &records(2, 0),
+        ],
+    );
+    write(
+        "a-break-and-fewer-rights",
+        online,
+        &[
+            &subscribe,
+            &step(Reconnect, &[]),
+            &step(ConnectReader, &[2]),
+            &step(VerdictReader, &[3]),
+            &step(Admitted, &[]),
+        ],
+    );
+    write(
+        "a-break-by-mqtt-3-1-1",
+        READERS,
+        &[
+            &step(ConnectReader, &[3]),
+            &step(VerdictReader, &[0]),
+            &step(Admitted, &[]),
+            &subscribe,
+            &records(3, 0),
+            &step(Missed, &[3]),
+            &records(3, 2),
+            &puback(1),
+            &again(&[3]),
+            &records(3, 0),
+        ],
+    );
+    write(
+        "subscribed-again-to-what-is-older",
+        online,
+        &[
+            &step(SubscribeReader, &[1, 0, 0, 0, 0]),
+            &records(2, 0),
+            &step(UnsubscribeReader, &[2, 0, 0]),
+            &subscribe,
+            &records(2, 0),
+            &puback(2),
+            &again(&[2]),
+            &records(2, 0),
+        ],
+    );
+    write(
+        "unsubscribed-with-records-on-their-way",
+        online,
+        &[
+            &subscribe,
+            &records(2, 0),
+            &step(UnsubscribeReader, &[2, 1, 0, 2]),
+            &step(Missed, &[3]),
+            &again(&[2]),
+            &subscribe,
+            &records(2, 0),
+        ],
+    );
+    write(
+        "one-filter-confirmed-and-one-not",
+        online,
+        &[
+            &step(SubscribeReader, &[1, 1, 1, 0, 1, 3, 0]),
+            &records(2, 0),
+            &records(2, 3),
+            &step(UnsubscribeReader, &[2, 0, 3]),
+            &records(64, 0),
+        ],
+    );
+    write(
+        "a-narrow-window-of-a-reader",
+        READERS,
+        &[
+            &step(ConnectReader, &[2 | 4, 2]),
+            &step(VerdictReader, &[0]),
+            &step(Admitted, &[]),
+            &subscribe,
+            &records(9, 0),
+            &puback(1),
+            &records(9, 0),
+            &puback(0),
+            &records(9, 0),
+        ],
+    );
+    write(
+        "records-too-large-for-it",
+        READERS,
+        &[
+            &step(ConnectReader, &[2 | 32, 1, 44]),
+            &step(VerdictReader, &[0]),
+            &step(Admitted, &[]),
+            &subscribe,
+            &step(Missed, &[3]),
+            &step(Records, &[1, 0, 0, 9]),
+            &records(1, 0),
+        ],
+    );
+    write(
+        "records-nobody-reads",
+        online,
+        &[
+            &step(SubscribeReader, &[1, 1, 0, 0, 1]),
+            &step(Records, &[9, 0, 0, 255]),
+            &step(Records, &[9, 0, 0, 255]),
+            &step(Flush, &[0, 0]),
+            &step(Records, &[9, 0, 0, 255]),
+        ],
+    );
+    write(
+        "packet-identifiers-that-meet",
+        online,
+        &[
+            &subscribe,
+            &records(1, 0),
+            &step(Records, &[0, 0, 0x81, 1]),
+            &puback(0),
+            &again(&[2]),
+            &step(Records, &[0, 0, 0, 1]),
+        ],
+    );
+    let filters: Vec<_> = (0..9)
+        .map(|first: u8| {
+            let filters: Vec<_> = (0..8).flat_map(|at| [30 + first * 8 + at, 0]).collect();
+            step(SubscribeReader, &[&[1, 0, 7], filters.as_slice()].concat())
+        })
+        .collect();
+    write(
+        "too-many-filters",
+        online,
+        &[&filters.concat(), &records(1, 2)],
+    );
+    write(
+        "load-tests",
+        online | SANDBOX,
+        &[
+            &step(SubscribeReader, &[1, 1, 2, 1, 0, 8, 1, 0, 0]),
+            &step(Publish, &[0, 0, 1, 0, 0, 1, b'x']),
+            &step(Stored, &[0]),
+            &records(2, 1),
+            &records(2, 5),
+            &step(Publish, &[0, 0, 1, 15, 0, 1, b'x']),
+        ],
+    );
+    for (name, outcome) in [("stored", 0), ("refused", 0x80)] {
+        write(
+            &format!("load-tests-by-mqtt-3-1-1-{name}"),
+            READERS,
+            &[
+                &step(ConnectReader, &[1]),
+                &step(VerdictReader, &[1]),
+                &step(Admitted, &[]),
+                &step(SubscribeReader, &[1, 0, 2, 1, 0, 11, 0, 0, 0]),
+                &step(Publish, &[0, 0, 1, 0, 0, 1, b'x']),
+                &step(Stored, &[outcome]),
+                &step(Publish, &[0, 0, 1, 15, 0, 1, b'x']),
+            ],
+        );
+    }
+    for (name, twists) in [("never", 1), ("later", 0xff)] {
+        write(
+            &format!("disconnected-to-be-kept-{name}"),
+            online,
+            &[
+                &subscribe,
+                &records(2, 0),
+                &step(Disconnect, &[twists]),
+                &again(&[2]),
+                &records(2, 0),
+            ],
+        );
+    }
+    write(
+        "asks-for-what-it-may-not-until-it-is-enough",
+        online,
+        &[
+            &step(SubscribeReader, &[1, 0, 0, 11, 0]),
+            &step(SubscribeReader, &[1, 0, 0, 12, 0]),
+            &step(SubscribeReader, &[1, 1, 1, 0, 0, 13, 0]),
+            &again(&[2]),
+            &records(2, 0),
+        ],
     );
 }
 

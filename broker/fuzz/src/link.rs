@@ -10,7 +10,13 @@ use protocol::{
 
 use crate::{
     client,
-    core::gate::{Effect, OUTPUT_BYTES_MAX, Offer, Outcome, STRANGER_WAIT, Session, Ticket},
+    core::{
+        gate::{
+            Effect, Kept, Message, OUTPUT_BYTES_MAX, Offer, Outcome, STRANGER_WAIT, Session, Start,
+            Ticket,
+        },
+        reader::Reader,
+    },
     model::{Cause, Model},
     world::{self, NONCE, UNIX, Who},
 };
@@ -19,11 +25,12 @@ use crate::{
 /// the answers to what had been read by then.
 const WAITING_BYTES_MAX: usize = OUTPUT_BYTES_MAX + 2 * 64 * 1024;
 
-/// Readers are turned off: what a stranger may do is tried here.
-const OFFER: Offer = Offer {
-    durability: "fsync",
-    readers: false,
-};
+/// Bytes of records that the shell hands over at once.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+/// The oldest record that the journal keeps.
+const OLDEST: u64 = 5;
+/// Where the journal ends at first.
+const END: u64 = 200;
 
 /// See the module.
 pub struct Link {
@@ -42,32 +49,64 @@ pub struct Link {
     /// Whether questions are answered at once, and well.
     is_willing: bool,
     questions: Questions,
+    readers: bool,
+    journal: Journal,
+    /// What the shell keeps of the reader's session, and what the model knows of it.
+    kept: Option<Kept>,
+}
+
+/// The journal, as far as the reader's place in it goes.
+#[derive(Debug)]
+struct Journal {
+    end: u64,
+    /// The next record that is read for it.
+    position: Option<u64>,
+    /// Where it is to begin; told as soon as the call is over, as by the shell.
+    asked: Option<Start>,
 }
 
 /// What the session asked for and was not told.
 #[derive(Debug, Default)]
 struct Questions {
     token: bool,
+    reader: bool,
     admit: bool,
+    resume: bool,
     attach: bool,
     stores: Vec<Ticket>,
 }
 
 impl Link {
     /// A connection of which nothing has come.
-    pub fn new(who: Who, stride: usize, is_willing: bool) -> Self {
+    pub fn new(who: Who, stride: usize, is_willing: bool, readers: bool) -> Self {
         let mono = Instant::now();
         let until = mono + STRANGER_WAIT;
         Self {
             who,
             now: Now { mono, unix: UNIX },
-            session: Session::new(OFFER, until),
-            model: Model::new(who, until),
+            session: Session::new(offer(readers), until),
+            model: Model::new(who, until, readers),
             buffer: Vec::new(),
             seen: 0,
             stride,
             is_willing,
             questions: Questions::default(),
+            readers,
+            journal: Journal {
+                end: END,
+                position: None,
+                asked: None,
+            },
+            kept: None,
+        }
+    }
+
+    /// The one topic that the client may publish to, or one of those of load tests.
+    pub fn own_topic(&self) -> &'static str {
+        if self.model.is_reader() {
+            "bench/a/b"
+        } else {
+            self.who.own_topic()
         }
     }
 
@@ -86,6 +125,14 @@ impl Link {
         self.hear(connect);
         self.answer_token(Ok(world::grant(self.who, 0, self.now.unix)));
         self.hear(&client::proof(0));
+        self.admit();
+        assert!(self.session.is_online(), "who is welcome comes in");
+    }
+
+    /// Through the whole handshake of a reader, which must work.
+    pub fn handshake_reader(&mut self, connect: &[u8], rights: u8) {
+        self.hear(connect);
+        self.answer_reader(Ok(world::reader(rights, self.now.unix)));
         self.admit();
         assert!(self.session.is_online(), "who is welcome comes in");
     }
@@ -143,6 +190,7 @@ impl Link {
     /// Answers every question, well.
     fn oblige(&mut self) {
         self.answer_token(Ok(world::grant(self.who, 0, self.now.unix)));
+        self.answer_reader(Ok(world::reader(0, self.now.unix)));
         self.admit();
         self.attach(Some(vec![b"open".to_vec()]));
         while !self.questions.stores.is_empty() {
@@ -162,8 +210,99 @@ impl Link {
     /// The older connection is gone, if that is waited for.
     pub fn admit(&mut self) {
         if std::mem::take(&mut self.questions.admit) {
-            self.settle(&Cause::Admitted, |session, now| session.admitted(None, now));
+            let kept = self.kept.take().filter(|_| self.questions.resume);
+            self.settle(&Cause::Admitted(kept.clone()), |session, now| {
+                session.admitted(kept, now);
+            });
         }
+    }
+
+    /// The verdict on the reader's token, if it is asked for.
+    pub fn answer_reader(&mut self, verdict: Result<Reader, ReasonCode>) {
+        if std::mem::take(&mut self.questions.reader) {
+            self.settle(&Cause::VerdictReader(verdict.clone()), |session, _| {
+                session.checked_reader(verdict, NONCE);
+            });
+        }
+    }
+
+    /// Where its journal is read from.
+    fn follow(&mut self) {
+        while let Some(from) = self.journal.asked.take() {
+            let offset = match from {
+                Start::Now => self.journal.end,
+                Start::Oldest => OLDEST,
+                Start::Offset(offset) => offset.min(self.journal.end),
+            };
+            self.journal.position = Some(offset);
+            self.settle(&Cause::Following(offset), |session, _| {
+                session.following(offset);
+            });
+        }
+    }
+
+    /// A batch of records, as many as there is room for, each `step` behind the last.
+    pub fn records(&mut self, count: usize, topic: &'static str, step: u64, length: usize) {
+        let room = self.session.room();
+        let bytes_max = BATCH_BYTES_MAX / length.max(1);
+        for _ in 0..count.min(room).min(bytes_max.max(1)) {
+            let Some(position) = self.journal.position else {
+                return;
+            };
+            let offset = position + step;
+            let payload = vec![7; length];
+            self.advance(offset + 1);
+            self.settle(
+                &Cause::Record(offset, topic, payload.clone()),
+                |session, _| {
+                    session.record(Message {
+                        offset,
+                        topic,
+                        payload: &payload,
+                    });
+                },
+            );
+        }
+    }
+
+    /// So many records are gone.
+    pub fn miss(&mut self, count: u8) {
+        if let Some(from) = self.journal.position {
+            let to = from + u64::from(count) + 1;
+            self.advance(to);
+            self.settle(&Cause::Missed(from, to), |session, _| {
+                session.missed(from, to)
+            });
+        }
+    }
+
+    /// So many records are of others.
+    pub fn look(&mut self, count: u8) {
+        if let Some(from) = self.journal.position {
+            let to = from + u64::from(count);
+            self.advance(to);
+            self.settle(&Cause::LookedAt(to), |session, _| session.looked_at(to));
+        }
+    }
+
+    fn advance(&mut self, to: u64) {
+        self.journal.position = Some(to);
+        self.journal.end = self.journal.end.max(to);
+    }
+
+    /// The link breaks if it is up, and another takes its place; what is kept of a reader's session waits for it.
+    pub fn reconnect(&mut self) {
+        self.end(ReasonCode::SESSION_TAKEN_OVER);
+        if self.model.is_reader() && self.model.was_online() {
+            self.kept = self.session.keep().map(|(kept, _)| kept);
+        }
+        let until = self.now.mono + STRANGER_WAIT;
+        self.session = Session::new(offer(self.readers), until);
+        self.model = Model::again(&self.model, until);
+        self.buffer.clear();
+        self.seen = 0;
+        self.questions = Questions::default();
+        (self.journal.position, self.journal.asked) = (None, None);
     }
 
     /// The host is attached, or could not be, if that is waited for.
@@ -243,6 +382,7 @@ impl Link {
             call(&mut self.session, self.now);
             assert_eq!(self.session.poll_effect(), None, "nothing is to be done");
             assert_eq!(self.session.output().len(), self.seen, "nothing is said");
+            self.model.after_the_end(&self.session);
             return;
         }
         self.model.before(cause, self.now);
@@ -251,12 +391,13 @@ impl Link {
             self.model.effect(&effect, cause);
             match effect {
                 Effect::CheckToken(_) => self.questions.token = true,
-                Effect::Admit { .. } => self.questions.admit = true,
+                Effect::CheckReader(_) => self.questions.reader = true,
+                Effect::Admit { resume, .. } => {
+                    (self.questions.admit, self.questions.resume) = (true, resume);
+                }
                 Effect::Store { ticket, .. } => self.questions.stores.push(ticket),
                 Effect::Subscribe(_) => self.questions.attach = true,
-                Effect::CheckReader(_) | Effect::Follow { .. } => {
-                    panic!("readers are turned off")
-                }
+                Effect::Follow { from, .. } => self.journal.asked = Some(from),
                 Effect::Unsubscribe | Effect::Skip(_) | Effect::Refused(_) | Effect::Close(_) => {}
             }
         }
@@ -277,5 +418,13 @@ impl Link {
         assert_eq!(self.seen, output.len(), "packets are written whole");
         let waiting = output.len();
         self.model.after(&self.session, waiting, cause, self.now);
+        self.follow();
+    }
+}
+
+const fn offer(readers: bool) -> Offer {
+    Offer {
+        durability: "fsync",
+        readers,
     }
 }

@@ -1,11 +1,14 @@
 //! What must hold of a session, whatever its client, its shell and time do: a second, plain telling of the gate's rules, from
-//! `SPEC.md` chapters 2.3 and 3.
+//! `SPEC.md` chapters 2.3, 2.4 and 3.
 //!
 //! [`Model::before`] sees what is about to happen and says how it must go; [`Model::effect`] and [`Model::said`] see what comes of
 //! it, in order; [`Model::after`] sees that nothing is missing.
 
+mod cause;
 mod inbound;
 mod outbound;
+mod reader;
+mod reading;
 
 use std::{
     collections::VecDeque,
@@ -19,44 +22,26 @@ use protocol::{
         ReasonCode, ServerPacket, SubAckKind, Version, decode_client,
     },
     possession::is_proven,
+    scope::Permission,
     time::Now,
     token::Grant,
 };
 
 use crate::{
-    core::gate::{
-        Effect, Ending, KEEP_ALIVE_S_MAX, Outcome, REFUSALS_MAX, RENEWAL_WAIT, Session,
-        TOKEN_WAIT_MAX, Target, Ticket,
+    core::{
+        gate::{
+            Effect, Ending, KEEP_ALIVE_S_MAX, Outcome, REFUSALS_MAX, RENEWAL_WAIT,
+            SESSION_EXPIRY_S_MAX, Session, TOKEN_WAIT_MAX, Target,
+        },
+        reader::Reader,
     },
     world::{NONCE, Who},
 };
+pub use cause::Cause;
 use inbound::{Fate, Inbound};
 use outbound::Outbound;
-
-/// What happens to a session.
-#[derive(Debug)]
-pub enum Cause<'a> {
-    /// A packet comes.
-    Packet(Kind, Result<ClientPacket<'a>, DecodeError>),
-    /// Bytes come that are no packet.
-    Unreadable(u8),
-    /// The token is good, or not.
-    Verdict(Result<Grant, ReasonCode>),
-    /// The older connection is gone.
-    Admitted,
-    /// A payload is stored, or not.
-    Stored(Ticket, Outcome),
-    /// The host is attached, or not.
-    Attached(Option<Vec<Vec<u8>>>),
-    /// A command comes.
-    Deliver(Vec<u8>),
-    /// Output was written.
-    Flushed,
-    /// A deadline is looked at.
-    Timeout,
-    /// It is ended from outside.
-    End,
-}
+use reader::Claim;
+use reading::{Past, Reading};
 
 /// How a call must leave the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +62,8 @@ enum Due {
 #[derive(Debug)]
 pub struct Model {
     who: Who,
+    /// Readers are let in.
+    readers: bool,
     version: Version,
     /// When a stranger must have proven itself.
     until: Instant,
@@ -91,6 +78,14 @@ pub struct Model {
     is_admitting: bool,
     /// What it may do, once it is online, and when that ends.
     granted: Option<(Grant, Instant)>,
+    /// What its CONNECT said, if it is that of a reader.
+    claim: Option<Claim>,
+    /// The reader whose token was good, its client id, and what is read for it.
+    reader: Option<(Reader, String, Reading)>,
+    /// When the reader's token ends, once it is online.
+    reads_until: Option<Instant>,
+    /// What is known of an older connection of it.
+    past: Past,
     renewal_until: Option<Instant>,
     heard: Instant,
     inbound: Inbound,
@@ -104,9 +99,10 @@ pub struct Model {
 
 impl Model {
     /// Of a session whose client must have proven itself at `until`.
-    pub fn new(who: Who, until: Instant) -> Self {
+    pub fn new(who: Who, until: Instant, readers: bool) -> Self {
         Self {
             who,
+            readers,
             version: Version::V5,
             until,
             has_connected: false,
@@ -115,6 +111,10 @@ impl Model {
             is_proven: false,
             is_admitting: false,
             granted: None,
+            claim: None,
+            reader: None,
+            reads_until: None,
+            past: Past::default(),
             renewal_until: None,
             heard: until,
             inbound: Inbound::default(),
@@ -126,6 +126,29 @@ impl Model {
         }
     }
 
+    /// Of the session after this one, of the same client.
+    pub fn again(&self, until: Instant) -> Self {
+        let mut model = Self::new(self.who, until, self.readers);
+        let reading = self.reader.as_ref().filter(|_| self.was_online());
+        model.past = reading.map_or_else(|| self.past.clone(), |reader| reader.2.past());
+        model
+    }
+
+    /// Whether its token is a reader's.
+    pub const fn is_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Whether it is online, or was.
+    pub const fn was_online(&self) -> bool {
+        self.granted.is_some() || self.reads_until.is_some()
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        let granted = self.granted.as_ref().map(|granted| granted.1);
+        granted.or(self.reads_until)
+    }
+
     /// The version that the client speaks.
     pub const fn version(&self) -> Version {
         self.version
@@ -133,7 +156,9 @@ impl Model {
 
     /// The identifier of a command that the client has not acknowledged.
     pub fn unacknowledged(&self, which: usize) -> Option<u16> {
-        self.outbound.unacknowledged(which)
+        let reading = self.reader.as_ref();
+        let read = reading.and_then(|(_, _, reading)| reading.unacknowledged(which));
+        read.or_else(|| self.outbound.unacknowledged(which))
     }
 
     /// What a packet says. The first CONNECT settles the version.
@@ -153,9 +178,14 @@ impl Model {
         self.is_proven = false;
         self.must = match cause {
             Cause::Packet(_, Err(_)) | Cause::Unreadable(_) | Cause::End => Must::End,
-            Cause::Packet(_, Ok(packet)) => match self.granted.clone() {
-                Some((_, expires)) if now.mono >= expires => Must::End,
-                Some((grant, _)) => self.before_packet(packet, &grant, now),
+            Cause::Packet(_, Ok(packet)) => match self.expires() {
+                // Who leaves before anybody looks at the time is still heard.
+                Some(expires)
+                    if now.mono >= expires && !matches!(packet, ClientPacket::Disconnect(_)) =>
+                {
+                    Must::End
+                }
+                Some(_) => self.before_packet(packet, now),
                 None => self.before_strangers_packet(packet),
             },
             Cause::Verdict(verdict) => {
@@ -166,10 +196,29 @@ impl Model {
                     Must::End
                 }
             }
-            Cause::Admitted => Must::Either,
+            Cause::VerdictReader(verdict) => self.before_verdict(verdict.as_ref().ok()),
+            Cause::Admitted(kept) => self.before_admission(kept.as_ref(), now),
             Cause::Stored(ticket, outcome) => {
                 self.heard = self.heard.max(now.mono);
                 self.inbound.answer(*ticket, *outcome);
+                // Over MQTT 3.1.1 a PUBACK would mean that it is stored.
+                if self.version == Version::V311 && *outcome != Outcome::Stored {
+                    Must::End
+                } else {
+                    Must::Live
+                }
+            }
+            Cause::Following(..) | Cause::Record(..) | Cause::Missed(..) | Cause::LookedAt(_) => {
+                let (_, _, reading) = self.reader.as_mut().expect("readers read");
+                match cause {
+                    Cause::Following(offset) => reading.following(*offset),
+                    Cause::Record(offset, topic, payload) => {
+                        reading.record(*offset, topic, payload);
+                    }
+                    Cause::Missed(from, to) => reading.missed(*from, *to),
+                    Cause::LookedAt(offset) => reading.looked_at(*offset),
+                    _ => {}
+                }
                 Must::Live
             }
             Cause::Attached(open) => {
@@ -211,10 +260,20 @@ impl Model {
     }
 
     fn connects(&mut self, connect: &Connect<'_>) {
-        self.keep_alive = match connect.keep_alive_secs {
-            asked @ 1..=KEEP_ALIVE_S_MAX => Duration::from_secs(asked.into()),
-            _ => Duration::from_secs(KEEP_ALIVE_S_MAX.into()),
+        let asked_s = match (connect.version, connect.keep_alive_secs) {
+            (Version::V5, asked) if asked == 0 || asked > KEEP_ALIVE_S_MAX => KEEP_ALIVE_S_MAX,
+            (Version::V311, 0) => u16::MAX,
+            (_, asked) => asked,
         };
+        self.keep_alive = Duration::from_secs(asked_s.into());
+        if let (true, Some(user), Some(_)) = (self.readers, connect.user_name, connect.password) {
+            self.claim = Some(Claim {
+                user: user.to_owned(),
+                client_id: connect.client_id.to_owned(),
+                is_clean: connect.clean_start,
+                expiry_s: connect.session_expiry_secs.min(SESSION_EXPIRY_S_MAX),
+            });
+        }
         self.outbound.window = usize::from(connect.receive_maximum.get().min(RECEIVE_MAXIMUM));
         self.outbound.packet_bytes_max = connect
             .packet_bytes_max
@@ -230,12 +289,17 @@ impl Model {
     }
 
     /// A packet of a client that is online.
-    fn before_packet(&mut self, packet: &ClientPacket<'_>, grant: &Grant, now: Now) -> Must {
+    fn before_packet(&mut self, packet: &ClientPacket<'_>, now: Now) -> Must {
         self.heard = now.mono;
+        if let Some(must) = self.before_readers_packet(packet) {
+            return must;
+        }
         match packet {
             ClientPacket::Publish(publish) => {
-                let fate = self.inbound.take(publish, grant, self.who.own_topic());
-                let is_last = publish.delivery.packet_id().is_none();
+                let is_permitted = self.may_publish(publish.topic);
+                let fate = self.inbound.take(publish, is_permitted);
+                let is_mute = self.version == Version::V311;
+                let is_last = publish.delivery.packet_id().is_none() || is_mute;
                 match fate {
                     Fate::Refused(ReasonCode::NOT_AUTHORIZED) => self.counts_refusal(is_last),
                     Fate::Stored | Fate::Refused(_) => Must::Live,
@@ -247,7 +311,8 @@ impl Model {
                 Must::Live
             }
             ClientPacket::Subscribe(subscribe) if subscribe.subscription_id.is_none() => {
-                let codes = self.outbound.subscribes(subscribe, self.who, grant);
+                let (grant, _) = self.granted.clone().expect("no reader");
+                let codes = self.outbound.subscribes(subscribe, self.who, &grant);
                 let is_refused = codes.contains(&ReasonCode::NOT_AUTHORIZED);
                 if is_refused && self.counts_refusal(false) == Must::End {
                     self.outbound.forgets_subscribe();
@@ -280,6 +345,17 @@ impl Model {
         }
     }
 
+    fn may_publish(&self, topic: &str) -> bool {
+        match (&self.reader, &self.granted) {
+            (Some((_, _, reading)), _) => reading.may_publish(topic),
+            (None, Some((grant, _))) => {
+                let own = self.who.own_topic();
+                topic == own && grant.scope.rule_for(own, Permission::Pub).is_some()
+            }
+            (None, None) => false,
+        }
+    }
+
     fn counts_refusal(&mut self, is_last: bool) -> Must {
         self.refusals += 1;
         if is_last || self.refusals >= REFUSALS_MAX {
@@ -291,23 +367,26 @@ impl Model {
 
     /// When it ends if nothing happens.
     fn deadline(&self) -> Instant {
-        let Some((_, expires)) = &self.granted else {
+        let Some(expires) = self.expires() else {
             return self.until;
         };
         let silence = self.heard + self.keep_alive * 3 / 2;
         let silence = self.inbound.is_empty().then_some(silence);
-        let all = [Some(*expires), silence, self.renewal_until];
+        let all = [Some(expires), silence, self.renewal_until];
         all.into_iter().flatten().min().expect("one at least")
     }
 
     /// Something is to be done.
     pub fn effect(&mut self, effect: &Effect, cause: &Cause<'_>) {
         assert_eq!(self.ending, None, "nothing is to be done after the end");
-        let is_online = self.granted.is_some();
+        let is_online = self.was_online();
         match (effect, cause) {
             (Effect::CheckToken(token), Cause::Packet(_, Ok(packet))) => {
                 let data = match packet {
-                    ClientPacket::Connect(connect) => connect.auth_data,
+                    ClientPacket::Connect(connect) => {
+                        assert_eq!((connect.version, connect.user_name), (Version::V5, None));
+                        connect.auth_data
+                    }
                     ClientPacket::Auth(auth) => auth.data,
                     other => panic!("no token is in {other:?}"),
                 };
@@ -317,6 +396,12 @@ impl Model {
                     self.renewal_until = Some(self.heard + RENEWAL_WAIT);
                 }
             }
+            (
+                Effect::CheckReader(_) | Effect::Follow { .. },
+                Cause::Packet(..) | Cause::Admitted(Some(_)),
+            )
+            | (Effect::Admit { .. }, Cause::VerdictReader(_))
+            | (Effect::Skip(_), Cause::Record(..)) => self.readers_effect(effect, cause),
             (Effect::Admit { who, resume }, Cause::Packet(..)) => {
                 assert!(self.is_proven && !is_online, "who proved itself, once");
                 let grant = self.offered.as_ref().expect("proven");
@@ -333,23 +418,32 @@ impl Model {
                 Cause::Packet(_, Ok(packet)),
             ) => {
                 assert!(is_online);
-                let Target::Own(topic) = target else {
-                    panic!("load tests are turned off");
-                };
-                assert_eq!(topic.to_string(), self.who.own_topic());
                 let ClientPacket::Publish(publish) = packet else {
                     panic!("stored without a PUBLISH");
                 };
+                match target {
+                    Target::Own(topic) => {
+                        assert!(self.reader.is_none());
+                        assert_eq!(topic.to_string(), self.who.own_topic());
+                    }
+                    Target::Bench(topic) => {
+                        assert!(self.may_publish(topic) && self.reader.is_some());
+                        assert_eq!(**topic, *publish.topic);
+                    }
+                }
                 assert_eq!(payload, publish.payload);
                 self.inbound.stores(*ticket);
             }
             (Effect::Subscribe(host), Cause::Packet(..)) => {
-                assert!(is_online && self.who == Who::Host);
+                assert!(is_online && self.who == Who::Host && self.reader.is_none());
                 assert_eq!(host.to_string(), self.who.subject());
                 self.outbound.attaches();
             }
             (Effect::Unsubscribe, Cause::Packet(..)) => self.outbound.detaches(),
             (Effect::Skip(count), _) => self.outbound.skips(*count),
+            (Effect::Refused(reason), Cause::Packet(Kind::Publish | Kind::Subscribe, Ok(_))) => {
+                assert!(reason.is_error() && is_online)
+            }
             (Effect::Close(ending), _) => self.ending = Some(*ending),
             (effect, cause) => panic!("{effect:?} by {cause:?}"),
         }
@@ -369,9 +463,17 @@ impl Model {
                 assert_eq!(self.due.pop_front(), Some(suback));
             }
             ServerPacket::PingResp => assert_eq!(self.due.pop_front(), Some(Due::Pong)),
-            ServerPacket::Publish(publish) => self.outbound.sent(publish, bytes),
+            ServerPacket::Publish(publish) => match (&mut self.reader, cause) {
+                (Some((_, _, reading)), Cause::Record(offset, topic, payload)) => {
+                    reading.sent(publish, bytes, (*offset, topic, payload));
+                }
+                (reader, _) => {
+                    assert!(reader.is_none(), "sent when it is handed over");
+                    self.outbound.sent(publish, bytes);
+                }
+            },
             ServerPacket::Disconnect(disconnect) => {
-                assert!(self.granted.is_some(), "a stranger gets a CONNACK");
+                assert!(self.was_online(), "a stranger gets a CONNACK");
                 let ending = self.ending.expect("it ends");
                 assert_eq!(ending.reason, Some(disconnect.reason));
             }
@@ -379,13 +481,19 @@ impl Model {
     }
 
     fn said_connack(&mut self, connack: &ConnAck<'_>, cause: &Cause<'_>, now: Now) {
-        assert!(self.granted.is_none(), "one CONNACK");
+        assert!(!self.was_online(), "one CONNACK");
         if connack.reason.is_error() {
             let ending = self.ending.expect("it ends");
             assert!(ending.reason.is_some());
             return;
         }
-        assert!(matches!(cause, Cause::Admitted));
+        let Cause::Admitted(kept) = cause else {
+            panic!("welcome by {cause:?}");
+        };
+        self.heard = now.mono;
+        if self.reader.is_some() {
+            return self.said_readers_connack(connack, kept.is_some(), now);
+        }
         let grant = self.offered.take().expect("a token was good");
         assert_eq!(grant.subject.to_string(), self.who.subject());
         let keep_alive = connack.server_keep_alive_secs.map(u64::from);
@@ -398,7 +506,6 @@ impl Model {
             (connack.session_present, connack.session_expiry_secs),
             (false, Some(0))
         );
-        self.heard = now.mono;
         self.grants(grant, now);
     }
 
@@ -443,11 +550,15 @@ impl Model {
         assert_eq!(session.is_closed(), self.ending.is_some(), "an end is told");
         assert_eq!(
             session.is_online(),
-            self.granted.is_some() && !session.is_closed()
+            self.was_online() && !session.is_closed()
         );
         if session.is_closed() {
             assert_eq!(session.poll_timeout(), None);
             assert!(!session.wants_packets());
+            if let Some((_, _, reading)) = &mut self.reader {
+                reading.forgets_due();
+            }
+            self.after_the_end(session);
             return;
         }
         assert!(self.due.is_empty(), "unanswered: {:?}", self.due);
@@ -459,5 +570,23 @@ impl Model {
         );
         assert!(self.deadline() <= now.mono.max(self.until) + TOKEN_WAIT_MAX);
         self.outbound.check(waiting);
+        match &self.reader {
+            Some((_, _, reading)) if self.was_online() => {
+                reading.check(session, waiting);
+                reading.check_kept(session.keep().as_ref());
+            }
+            _ => assert_eq!((session.room(), session.keep()), (0, None)),
+        }
+    }
+
+    /// Nothing is read for it any more, and what is kept of it stays.
+    pub fn after_the_end(&self, session: &Session) {
+        assert_eq!(session.room(), 0);
+        match &self.reader {
+            Some((_, _, reading)) if self.was_online() => {
+                reading.check_kept(session.keep().as_ref());
+            }
+            _ => assert_eq!(session.keep(), None),
+        }
     }
 }

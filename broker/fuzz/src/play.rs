@@ -55,11 +55,27 @@ pub enum Step {
     End,
     /// Many publishes of one form.
     Burst,
+    /// CONNECT of a reader.
+    ConnectReader,
+    /// The verdict on a reader's token.
+    VerdictReader,
+    /// SUBSCRIBE of a reader.
+    SubscribeReader,
+    /// UNSUBSCRIBE of a reader.
+    UnsubscribeReader,
+    /// Records of the journal, for a reader.
+    Records,
+    /// Records of the journal that cannot be read.
+    Missed,
+    /// The reader's journal was looked at, and nothing was found.
+    LookedAt,
+    /// The link breaks, if it did not end, and the same reader comes again.
+    Reconnect,
 }
 
 impl Step {
     /// All, by number.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::Raw,
         Self::Connect,
         Self::Verdict,
@@ -79,6 +95,14 @@ impl Step {
         Self::Disconnect,
         Self::End,
         Self::Burst,
+        Self::ConnectReader,
+        Self::VerdictReader,
+        Self::SubscribeReader,
+        Self::UnsubscribeReader,
+        Self::Records,
+        Self::Missed,
+        Self::LookedAt,
+        Self::Reconnect,
     ];
 }
 
@@ -88,6 +112,10 @@ pub const SANDBOX: u8 = 1;
 pub const ONLINE: u8 = 2;
 /// Whatever the session asks for is done at once.
 pub const WILLING: u8 = 4;
+/// Readers are let in.
+pub const READERS: u8 = 0x80;
+/// It is a reader that begins behind its handshake.
+pub const READER: u8 = 0x40;
 
 /// How much may happen to a session that has ended. It must not care.
 const STEPS_PAST_THE_END_MAX: usize = 4;
@@ -101,9 +129,16 @@ pub fn play(data: &[u8]) {
     } else {
         Who::Sandbox
     };
-    let mut link = Link::new(who, usize::from(manner >> 3), manner & WILLING != 0);
-    if manner & ONLINE != 0 {
-        link.handshake(&client::connect(who, &mut Input::new(&[])));
+    let stride = usize::from(manner >> 3 & 7);
+    let mut link = Link::new(who, stride, manner & WILLING != 0, manner & READERS != 0);
+    match (manner & ONLINE != 0, manner & READER != 0) {
+        (true, true) if manner & READERS != 0 => {
+            // Its session is kept, and whether it is of load tests is for the first bit to say.
+            let connect = client::connect_reader(&mut Input::new(&[2]));
+            link.handshake_reader(&connect, manner & SANDBOX);
+        }
+        (true, false) => link.handshake(&client::connect(who, &mut Input::new(&[]))),
+        _ => {}
     }
     let mut steps_past_the_end = 0;
     while !input.is_empty() && steps_past_the_end < STEPS_PAST_THE_END_MAX {
@@ -132,7 +167,7 @@ fn take(step: Step, link: &mut Link, input: &mut Input<'_>) {
         }
         Step::Proof => link.hear(&client::proof(input.byte())),
         Step::Admitted => link.admit(),
-        Step::Publish => link.hear(&client::publish(who, version, input)),
+        Step::Publish => link.hear(&client::publish(link.own_topic(), version, input)),
         Step::Stored => {
             let which = input.byte();
             let outcome = match which >> 6 {
@@ -183,6 +218,21 @@ fn take(step: Step, link: &mut Link, input: &mut Input<'_>) {
             _ => ReasonCode::SERVER_SHUTTING_DOWN,
         }),
         Step::Burst => burst(link, input),
+        Step::ConnectReader => link.hear(&client::connect_reader(input)),
+        Step::VerdictReader => {
+            let twists = input.byte();
+            link.answer_reader(match twists & 0xc0 {
+                0x40 => Err(ReasonCode::NOT_AUTHORIZED),
+                0x80 => Err(ReasonCode::SERVER_UNAVAILABLE),
+                _ => Ok(world::reader(twists, link.now.unix)),
+            });
+        }
+        Step::SubscribeReader => link.hear(&client::subscribe_reader(version, input)),
+        Step::UnsubscribeReader => link.hear(&client::unsubscribe_reader(version, input)),
+        Step::Records => records(link, input),
+        Step::Missed => link.miss(input.byte()),
+        Step::LookedAt => link.look(input.byte()),
+        Step::Reconnect => link.reconnect(),
     }
 }
 
@@ -192,7 +242,7 @@ fn burst(link: &mut Link, input: &mut Input<'_>) {
     for number in 1..=count {
         let publish = [twists, 1, number, 0, 0, 0];
         link.hear(&client::publish(
-            link.who,
+            link.own_topic(),
             link.version(),
             &mut Input::new(&publish),
         ));
@@ -200,6 +250,34 @@ fn burst(link: &mut Link, input: &mut Input<'_>) {
             return;
         }
     }
+}
+
+/// Topics of records.
+const RECORDS: [&str; 7] = [
+    "v1/edge-1/build-7/events",
+    "bench/a",
+    "v1/edge-1/reports",
+    "v1/edge-2/build-7/events",
+    "v1/edge-2/reports",
+    "bench/a/b",
+    "bench/c",
+];
+
+/// Records as one batch: how many, of which topic, how far from the last, and how long.
+fn records(link: &mut Link, input: &mut Input<'_>) {
+    let (count, which, step, length) = (input.byte(), input.byte(), input.byte(), input.byte());
+    let topic = RECORDS[usize::from(which) % RECORDS.len()];
+    // A step of 65,535 makes packet identifiers meet.
+    let step = match step & 0x80 {
+        0 => u64::from(step),
+        _ => u64::from(u16::MAX) * u64::from(step & 7) - u64::from(step & 7 != 0),
+    };
+    link.records(
+        usize::from(count & 0x3f) + 1,
+        topic,
+        step,
+        usize::from(length) * 200,
+    );
 }
 
 /// A command: what it is by a byte, and how long by another, up to what a message may be.

@@ -3,13 +3,17 @@
 use std::{sync::LazyLock, time::Duration};
 
 use protocol::{
+    id::{HostId, ReaderName, SandboxId},
     key::{Host, Secret},
     possession::Nonce,
+    reader_token::ReaderToken,
     scope::{Permission, Scope},
     time::UnixMillis,
     token::{Grant, Subject},
 };
 use zeroize::Zeroizing;
+
+use crate::core::reader::{Account, Accounts, Admitted, Reader, Rights, check};
 
 /// When every session begins.
 pub const UNIX: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -91,4 +95,50 @@ pub fn grant(who: Who, twists: u8, now: UnixMillis) -> Grant {
         id: [1; 8],
         generation: 1,
     }
+}
+
+/// A reader's name, and so its user name.
+pub const READER: &str = "grafana";
+/// What a reader shows. Whose it is, and what it opens, is for the verdict to say.
+pub const PASSWORD: &[u8] = b"a reader's token";
+
+/// What a reader may, by number.
+pub fn rights(number: u8) -> Rights {
+    let read = |events, reports, host: Option<&str>, sandbox: Option<&str>| Rights::Read {
+        events,
+        reports,
+        metrics: true,
+        host: host.map(|id| HostId::new(id).expect("a good id")),
+        sandbox: sandbox.map(|id| SandboxId::new(id).expect("a good id")),
+    };
+    match number & 7 {
+        0 => read(true, true, None, None),
+        1 => Rights::Bench,
+        2 => read(true, false, None, None),
+        3 => read(false, true, Some("edge-1"), None),
+        4 => read(true, true, Some("edge-1"), None),
+        5 => read(true, false, Some("edge-1"), Some("build-7")),
+        6 => read(true, true, None, Some("build-7")),
+        _ => read(false, false, None, None),
+    }
+}
+
+/// A reader, let in at `now`: the lowest three bits of `twists` say what it may, the next two how long its token lasts, and the one
+/// behind them whether it is somebody else's.
+pub fn reader(twists: u8, now: UnixMillis) -> Reader {
+    let life_s = [600, 3, 1, 48 * 3600][usize::from(twists >> 3 & 0b11)];
+    let name = if twists & 0x20 == 0 { READER } else { "other" };
+    let token = ReaderToken::new([1; 8], Zeroizing::new([1; 32]));
+    let account = Account {
+        name: ReaderName::new(name).expect("a good name"),
+        secret_sha256: token.hash(),
+        rights: rights(twists),
+        expires_ms: (now.seconds() + life_s) * 1000,
+    };
+    let all = Admitted {
+        readers: true,
+        bench: true,
+    };
+    let accounts = Accounts::from([(token.kid, account)]);
+    check(token.to_text().as_bytes(), &accounts, all, now).expect("its own token")
 }

@@ -1,10 +1,16 @@
-//! Install keys by hand (`SPEC.md`, 1.6): any parts, with a check that fits them or not.
+//! Install keys and reader tokens by hand (`SPEC.md`, 1.6 and 1.7): any parts, with a check that fits them or not.
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The key of this byte, again and again.
 pub(crate) fn install_key(byte: u8) -> String {
     checked(&front(&base62(&[byte; 8], 11), &base62(&[byte; 32], 43)))
+}
+
+/// The reader token of this byte, again and again.
+pub(crate) fn reader_token(byte: u8) -> String {
+    let (kid, secret) = (base62(&[byte; 8], 11), base62(&[byte; 32], 43));
+    checked(&format!("ort1_{kid}_{secret}"))
 }
 
 /// All that the check is over.

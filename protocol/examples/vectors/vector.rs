@@ -85,6 +85,10 @@ impl Vector {
         Self::new("install-key", name, ("text", text.into()))
     }
 
+    pub(crate) fn reader_token(name: &str, text: &str) -> Self {
+        Self::new("reader-token", name, ("text", text.into()))
+    }
+
     pub(crate) fn public_key(name: &str, role: &str, text: &str) -> Self {
         Self::new("public-key", name, ("text", text.into())).with("role", role)
     }

@@ -1,4 +1,4 @@
-//! Everything that comes as text: keys, install keys, ids, topics, filters.
+//! Everything that comes as text: keys, install keys, reader tokens, ids, topics, filters.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,9 @@ use protocol::{
     install_key::InstallKey,
     key::{Audit, Dispatcher, Host, Issuer, Public, Role, Sandbox, Secret},
     limits::DETAIL_BYTES_MAX,
-    possession, report,
+    possession,
+    reader_token::ReaderToken,
+    report,
     scope::{self, Permission, Scope},
     token::Subject,
     topic::{self, Topic},
@@ -33,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
             };
             match kind {
                 3 => keys(text),
-                4 => install_key(text),
+                4 => secrets(text),
                 _ => names(text),
             }
         }
@@ -119,12 +121,22 @@ fn key<R: Role>(text: &str) -> bool {
     public.map_err(quiet::check).is_ok() || secret.map_err(quiet::check).is_ok()
 }
 
-/// An install key has one text.
-fn install_key(text: &str) {
-    match InstallKey::from_text(text) {
+/// An install key has one text, and so has a reader token; none is both.
+fn secrets(text: &str) {
+    let key = InstallKey::from_text(text);
+    let token = ReaderToken::from_text(text);
+    assert!(key.is_err() || token.is_err());
+    match key {
         Ok(key) => {
             assert_eq!(*key.to_text(), text.trim());
             assert!(!format!("{key:?}").contains(&text.trim()[5..]));
+        }
+        Err(error) => quiet::check(error),
+    }
+    match token {
+        Ok(token) => {
+            assert_eq!(*token.to_text(), text.trim());
+            assert!(!format!("{token:?}").contains(&text.trim()[5..]));
         }
         Err(error) => quiet::check(error),
     }

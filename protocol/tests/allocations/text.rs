@@ -6,6 +6,7 @@ use protocol::{
     key::{Dispatcher, Host, Public, Secret},
     limits::ID_BYTES_MAX,
     possession::is_proven,
+    reader_token::ReaderToken,
     token::Subject,
     topic::Topic,
 };
@@ -16,7 +17,9 @@ use crate::{cost, sample::secret};
 /// Good texts, each broken in every way that is below.
 fn good() -> Vec<String> {
     let install_key = InstallKey::new([5; 8], Zeroizing::new([6; 32]));
+    let reader_token = ReaderToken::new([5; 8], Zeroizing::new([6; 32]));
     vec![
+        reader_token.to_text().to_string(),
         install_key.to_text().to_string(),
         secret::<Host>(1).public().to_string(),
         secret::<Dispatcher>(1).to_file_text().trim().to_owned(),
@@ -32,7 +35,7 @@ fn good() -> Vec<String> {
 fn hostile() -> Vec<String> {
     let mut all = Vec::new();
     for good in good() {
-        for filling in ["a", "_", "/", "0", "é", "\0", "ohk1_", "z/"] {
+        for filling in ["a", "_", "/", "0", "é", "\0", "ohk1_", "ort1_", "z/"] {
             let filling = filling.repeat(60_000 / filling.len());
             all.push(format!("{good}{filling}"));
             all.push(format!("{filling}{good}"));
@@ -60,6 +63,7 @@ fn text_that_is_no_key_no_id_and_no_topic_costs_a_name_at_the_most() {
             assert!(taken || cost.count == 0, "{what} {start:?}: {cost:?}");
         };
         free("install key", &|| InstallKey::from_text(&text).is_ok());
+        free("reader token", &|| ReaderToken::from_text(&text).is_ok());
         free("public key", &|| text.parse::<Public<Host>>().is_ok());
         free("secret key", &|| {
             Secret::<Dispatcher>::from_file_text(&text).is_ok()

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 use protocol::{
     limits::RECEIVE_MAXIMUM,
     mqtt::{Delivery, PacketId, Publish, ReasonCode},
-    scope::Permission,
-    token::Grant,
 };
 
 use crate::core::gate::{Outcome, QUIET_MAX, Ticket};
@@ -43,10 +41,10 @@ impl Inbound {
         self.waiting.is_empty()
     }
 
-    /// A publish comes.
-    pub(super) fn take(&mut self, publish: &Publish<'_>, grant: &Grant, own: &str) -> Fate {
+    /// A publish comes; `is_permitted` says whether its topic is the client's to publish to.
+    pub(super) fn take(&mut self, publish: &Publish<'_>, is_permitted: bool) -> Fate {
         let id = publish.delivery.packet_id();
-        let fate = self.fate(publish, grant, own);
+        let fate = self.fate(publish, is_permitted);
         match fate {
             Fate::Stored => self.expected = Some(id),
             Fate::Refused(reason) => self.waiting.push_back(Waiting {
@@ -59,7 +57,7 @@ impl Inbound {
         fate
     }
 
-    fn fate(&self, publish: &Publish<'_>, grant: &Grant, own: &str) -> Fate {
+    fn fate(&self, publish: &Publish<'_>, is_permitted: bool) -> Fate {
         let is_exactly_once = matches!(publish.delivery, Delivery::ExactlyOnce { .. });
         if is_exactly_once || publish.retain || publish.topic_alias.is_some() {
             return Fate::Ends;
@@ -77,7 +75,7 @@ impl Inbound {
         if id.is_some() && loud().count() >= usize::from(RECEIVE_MAXIMUM) {
             return Fate::Ends;
         }
-        if topic != own || grant.scope.rule_for(own, Permission::Pub).is_none() {
+        if !is_permitted {
             return Fate::Refused(ReasonCode::NOT_AUTHORIZED);
         }
         if publish.properties.payload_is_text && str::from_utf8(publish.payload).is_err() {

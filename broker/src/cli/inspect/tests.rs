@@ -6,6 +6,7 @@ use protocol::{
     id::{CommandId, HostId, SandboxId},
     install_key::InstallKey,
     key::{Dispatcher, Host, Issuer, Sandbox},
+    reader_token::ReaderToken,
     report::News,
     signed,
     time::UnixMillis,
@@ -165,17 +166,34 @@ fn dates_that_have_passed_are_said() {
 }
 
 #[test]
+fn of_a_reader_token_the_kid_is_shown_and_whether_it_was_copied_whole() {
+    let token = ReaderToken::new([5; 8], Zeroizing::new([6; 32]));
+    let text = format!("{}\n", *token.to_text());
+    let found = inspect(text.as_bytes(), &Keys::default(), NOW).unwrap();
+    assert_eq!(found.kind, "reader token");
+    assert!(!found.has_failed());
+    assert!(found.to_text().contains("0505050505050505"));
+    let cut = &text.trim()[..60];
+    let found = inspect(cut.as_bytes(), &Keys::default(), NOW).unwrap();
+    assert!(found.has_failed(), "{}", found.to_text());
+}
+
+#[test]
 fn a_secret_is_never_shown() {
     let key = InstallKey::new([5; 8], Zeroizing::new([6; 32]));
     let proof = Proof::InstallKey(InstallProof::from(&key));
+    let token = ReaderToken::new([5; 8], Zeroizing::new([6; 32]));
     let host_secret = secret::<Host>(HOST_KEY);
+    // Both have the same secret, and so the same digits.
     let hidden = [
         protocol::id::hex(&[6; 32]),
-        key.to_text()[16..59].to_owned(),
+        key.to_text()[17..60].to_owned(),
+        protocol::id::hex(&token.hash()),
     ];
     for bytes in [
         request(proof),
         key.to_text().as_bytes().to_vec(),
+        token.to_text().as_bytes().to_vec(),
         host_secret.to_file_text().as_bytes().to_vec(),
     ] {
         let found = inspect(&bytes, &Keys::default(), NOW).unwrap();

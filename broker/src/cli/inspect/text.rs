@@ -1,8 +1,9 @@
-//! What people copy: install keys, public keys, key files. A secret is never shown.
+//! What people copy: install keys, reader tokens, public keys, key files. A secret is never shown.
 
 use protocol::{
     install_key::InstallKey,
     key::{Audit, Dispatcher, Holder, Host, Issuer, Public, Role, Sandbox, Secret},
+    reader_token::ReaderToken,
 };
 
 use super::finding::{Inspection, Outcome, hex, text};
@@ -17,6 +18,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Option<Inspection> {
     }
     match words.trim().split('_').next()? {
         "ohk1" => Some(install_key(words)),
+        "ort1" => Some(reader_token(words)),
         Dispatcher::PREFIX => Some(key::<Dispatcher>(words, "dispatcher")),
         Issuer::PREFIX => Some(key::<Issuer>(words, "issuer")),
         Audit::PREFIX => Some(key::<Audit>(words, "audit")),
@@ -37,6 +39,24 @@ fn install_key(words: &str) -> Inspection {
                 (
                     "secret",
                     text(&"not shown: whoever has it can enrol a host"),
+                ),
+            ];
+        }
+        Err(error) => found.check("check", Outcome::Bad, error.to_string()),
+    }
+    found
+}
+
+fn reader_token(words: &str) -> Inspection {
+    let mut found = Inspection::new("reader token", words.len());
+    match ReaderToken::from_text(words) {
+        Ok(token) => {
+            found.check("check", Outcome::Good, "copied whole");
+            found.fields = vec![
+                ("kid", hex(&token.kid)),
+                (
+                    "secret",
+                    text(&"not shown: whoever has it reads what it opens"),
                 ),
             ];
         }

@@ -35,7 +35,7 @@ pub struct Message<'a> {
 pub struct Kept {
     /// Its filters, each with whether it is served at QoS 1.
     pub filters: BTreeMap<String, bool>,
-    /// The first offset that was not acknowledged; none before the first subscription.
+    /// The first offset that was not acknowledged; none while nothing is subscribed.
     pub next: Option<u64>,
     /// Everything below this was sent before, if not acknowledged.
     pub sent: u64,
@@ -106,12 +106,14 @@ impl Feed {
         }
     }
 
-    /// What to keep of it.
+    /// What to keep of it. Whoever subscribed anew, further back, has not got to all that it has not acknowledged.
     pub(super) fn keep(&self) -> Kept {
-        let first = self.unacknowledged.front().map(|sent| sent.offset);
+        let open = self.unacknowledged.iter();
+        let open = open.filter(|sent| !sent.is_acknowledged);
+        let first = open.map(|sent| sent.offset).chain(self.next).min();
         Kept {
             filters: self.filters.clone(),
-            next: first.or(self.next),
+            next: first.filter(|_| !self.filters.is_empty()),
             sent: self.sent.max(self.repeated),
         }
     }
@@ -155,7 +157,14 @@ impl Feed {
 
     /// The shell's cursor stands at `offset`.
     pub(super) fn start(&mut self, offset: u64) {
-        self.next = Some(offset);
+        if self.has_filters() {
+            self.next = Some(offset);
+        }
+    }
+
+    /// Whether anything is subscribed.
+    pub(super) fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
     }
 
     /// How many messages may be handed over now.
@@ -234,6 +243,9 @@ impl Feed {
 
     /// The records from `from` up to and not including `to` cannot be read: the next message says so.
     pub(super) fn miss(&mut self, from: u64, to: u64) {
+        if self.next.is_none() {
+            return;
+        }
         let from = self.gap.map_or(from, |(before, _)| before.min(from));
         self.gap = Some((from, to));
         self.advance(to);

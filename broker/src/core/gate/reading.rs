@@ -113,12 +113,11 @@ impl Online {
                 "its session has subscriptions that it no longer may",
             ));
         }
-        if let Some(next) = feed.next() {
+        if feed.has_filters() {
             let reads = feed.reads(self.principal.is_bench());
-            wire.effect(Effect::Follow {
-                from: Start::Offset(next),
-                reads,
-            });
+            // It may have ended between its subscription and the first look at the journal.
+            let from = feed.next().map_or(Start::Now, Start::Offset);
+            wire.effect(Effect::Follow { from, reads });
         }
         self.feed = Some(Box::new(feed));
         Ok(())

@@ -1,9 +1,9 @@
-//! Texts that are refused: install keys (`SPEC.md`, 1.6), public keys (1.3), and filters that a rule does not cover (4.1).
+//! Texts that are refused: install keys (`SPEC.md`, 1.6), reader tokens (1.7), public keys (1.3), and filters that a rule does not cover (4.1).
 
 use protocol::id::hex;
 
 use crate::{
-    base62::{base62, checked, front, install_key},
+    base62::{base62, checked, front, install_key, reader_token},
     vector::Vector,
     world::{DISPATCHER, HOST_KEY, key_text, no_point, non_canonical_key, public, weak_key},
 };
@@ -13,6 +13,7 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(public_keys());
     all.extend(covers());
     all.extend(filters());
+    all.extend(reader_tokens());
     all
 }
 
@@ -90,6 +91,48 @@ fn install_keys() -> Vec<Vector> {
         refused(
             "install-key-with-a-space-inside",
             &good.replacen("ohk1_", "ohk1_ ", 1),
+            form,
+        ),
+    ]
+}
+
+fn reader_tokens() -> Vec<Vector> {
+    let refused = |name: &str, text: &str, why: &str| {
+        Vector::reader_token(name, text)
+            .refused("not a reader token (ort1_…), or not copied whole", why)
+    };
+    let good = reader_token(7);
+    let (kid, secret) = (base62(&[7; 8], 11), base62(&[7; 32], 43));
+    let front = |kid: &str, secret: &str| format!("ort1_{kid}_{secret}");
+    let form = "1.7: ort1_<kid>_<secret>_<check>, of 11, 43 and 6 digits";
+    let fits = "1.7, as 1.6: a number that does not fit its bytes is refused";
+    let other_check = format!("{}_{}", front(&kid, &secret), base62(&[0, 0, 0, 1], 6));
+    vec![
+        refused(
+            "reader-token-with-another-check",
+            &other_check,
+            "1.7, as 1.6: the check is the CRC-32 of all text before the last _",
+        ),
+        refused(
+            "reader-token-whose-kid-does-not-fit",
+            &checked(&front("zzzzzzzzzzz", &secret)),
+            fits,
+        ),
+        refused(
+            "reader-token-whose-secret-does-not-fit",
+            &checked(&front(&kid, &"z".repeat(43))),
+            fits,
+        ),
+        refused(
+            "reader-token-without-its-last-digit",
+            &good[..good.len() - 1],
+            form,
+        ),
+        refused("reader-token-of-nothing", "", form),
+        refused("reader-token-that-is-an-install-key", &install_key(7), form),
+        refused(
+            "reader-token-with-a-part-more",
+            &checked(&format!("{}_0", front(&kid, &secret))),
             form,
         ),
     ]

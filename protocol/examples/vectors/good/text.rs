@@ -2,9 +2,10 @@
 
 use protocol::id::hex;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    base62::install_key,
+    base62::{install_key, reader_token},
     vector::Vector,
     world::{
         DISPATCHER, HOST_KEY, ISSUER, SANDBOX_KEY, STRANGER, bytes_32, key_text, kid_of, public,
@@ -15,6 +16,7 @@ pub(crate) fn all() -> Vec<Vector> {
     let mut all = install_keys();
     all.extend(public_keys());
     all.extend(covers());
+    all.extend(reader_tokens());
     all
 }
 
@@ -32,6 +34,25 @@ fn install_keys() -> Vec<Vector> {
             &format!(" \t{}\r\n", install_key(6)),
         )
         .says(json!({"kid": hex(&[6; 8])})),
+    ]
+}
+
+fn reader_tokens() -> Vec<Vector> {
+    let good = |name: &str, byte: u8| {
+        Vector::reader_token(name, &reader_token(byte)).says(json!({
+            "kid": hex(&[byte; 8]),
+            "secret_sha256": hex(&<[u8; 32]>::from(Sha256::digest([byte; 32]))),
+        }))
+    };
+    vec![
+        good("reader-token", 7),
+        good("reader-token-of-zeros", 0),
+        good("reader-token-of-the-greatest-numbers", 0xff),
+        Vector::reader_token(
+            "reader-token-with-white-space-around-it",
+            &format!(" \t{}\r\n", reader_token(7)),
+        )
+        .says(json!({"kid": hex(&[7; 8])})),
     ]
 }
 

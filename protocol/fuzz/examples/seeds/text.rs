@@ -4,6 +4,7 @@ use protocol::{
     install_key::InstallKey,
     key::{Dispatcher, Host, Sandbox},
     possession,
+    reader_token::ReaderToken,
 };
 use protocol_fuzz::{
     input::chunk,
@@ -57,6 +58,8 @@ pub fn text() {
         &world::secret::<Host>(HOST).to_file_text(),
     );
     text(4, "install-key", &key.to_text());
+    let token = ReaderToken::new([3; 8], Zeroizing::new([4; 32]));
+    text(4, "reader-token", &token.to_text());
     text(5, "topic-of-events", "v1/edge-1/build-7/events");
     text(5, "topic-of-commands", "v1/edge-1/commands");
     text(5, "subject-of-a-sandbox", "edge-1/build-7");

@@ -168,3 +168,35 @@ fn the_last_filter_ends_the_reading() {
     assert!(feed.unsubscribe("v1/+/+/events"));
     assert_eq!((feed.next(), feed.room(LIMITS, 0)), (None, 0));
 }
+
+#[test]
+fn who_subscribes_anew_further_back_comes_back_to_what_it_has_not_acknowledged_there() {
+    let filter = "v1/+/+/events";
+    let mut feed = feed(&[(filter, true)]);
+    feed.start(100);
+    let late = write(&mut feed, 100)[0].1.unwrap();
+    feed.unsubscribe(filter);
+    feed.subscribe(filter, true);
+    feed.start(5);
+    assert_eq!(feed.keep().next, Some(5), "nothing of it was sent");
+    let early = write(&mut feed, 5)[0].1.unwrap();
+    assert_eq!(feed.keep().next, Some(5));
+    feed.acknowledge(PacketId::new(early).unwrap());
+    assert_eq!(feed.keep().next, Some(6));
+    feed.acknowledge(PacketId::new(late).unwrap());
+    assert_eq!(feed.keep().next, Some(6));
+}
+
+#[test]
+fn without_a_subscription_there_is_no_place_and_no_gap() {
+    let filter = "v1/+/+/events";
+    let mut feed = feed(&[(filter, true)]);
+    write(&mut feed, 7);
+    feed.unsubscribe(filter);
+    feed.miss(8, 12);
+    feed.start(12);
+    assert_eq!((feed.next(), feed.keep().next), (None, None));
+    feed.subscribe(filter, true);
+    feed.start(20);
+    assert_eq!(write(&mut feed, 20)[0].3, None, "of a gap before it");
+}

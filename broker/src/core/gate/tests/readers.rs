@@ -419,3 +419,21 @@ fn a_malformed_connect_of_mqtt_3_1_1_is_closed_without_a_word_it_would_not_under
         assert!(client.session.is_closed());
     }
 }
+
+#[test]
+fn a_session_that_ended_with_its_subscription_still_open_goes_on_with_what_comes_next() {
+    let rights = everything();
+    let keep = |connect: &mut Connect<'_>| {
+        connect.clean_start = false;
+        connect.session_expiry_secs = 60;
+    };
+    let (mut client, _) = admitted("grafana", &rights, None, keep);
+    for filters in [&["#"][..], &["#"], &["v1/+/+/events", "#"]] {
+        client.subscribe(filters);
+    }
+    assert_eq!(client.session.keep().unwrap().0.next, None);
+    let (kept, _) = client.session.keep().unwrap();
+    let (mut client, _) = admitted("grafana", &rights, Some(kept), keep);
+    let (from, _) = followed(&mut client).unwrap();
+    assert_eq!(from, Start::Now);
+}
