@@ -116,6 +116,8 @@ struct Connection<S, G> {
     is_resumed: bool,
     /// When a reader's place is to be written down.
     keep_at: Option<Instant>,
+    /// The place that was written down last.
+    kept_place: Option<u64>,
 }
 
 /// What a connection has while its principal is online. Fields are dropped in this order: presence ends before the seat is free.
@@ -158,6 +160,7 @@ where
             feeder: None,
             is_resumed: false,
             keep_at: None,
+            kept_place: None,
         }
     }
 
@@ -328,6 +331,7 @@ where
         });
         drop(cork);
         is_news |= self.look_at_journal(context);
+        self.look_at_place(now);
         if let Some(online) = &mut self.online
             && !online.is_told
             && let Poll::Ready(end) = Pin::new(&mut online.seat.end).poll(context)

@@ -106,14 +106,20 @@ impl Feed {
         }
     }
 
-    /// What to keep of it. Whoever subscribed anew, further back, has not got to all that it has not acknowledged.
-    pub(super) fn keep(&self) -> Kept {
+    /// The first offset that is not acknowledged; none while nothing is subscribed. Whoever subscribed anew, further back, has not got to
+    /// all that it has not acknowledged.
+    pub(super) fn place(&self) -> Option<u64> {
         let open = self.unacknowledged.iter();
         let open = open.filter(|sent| !sent.is_acknowledged);
         let first = open.map(|sent| sent.offset).chain(self.next).min();
+        first.filter(|_| !self.filters.is_empty())
+    }
+
+    /// What to keep of it.
+    pub(super) fn keep(&self) -> Kept {
         Kept {
             filters: self.filters.clone(),
-            next: first.filter(|_| !self.filters.is_empty()),
+            next: self.place(),
             sent: self.sent.max(self.repeated),
         }
     }

@@ -71,6 +71,19 @@ impl Session {
         }
     }
 
+    /// The first offset that it has not acknowledged, if its session is kept.
+    #[must_use]
+    pub fn place(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Online(online) => online.place(),
+            Phase::WaitConnect { .. }
+            | Phase::Checking { .. }
+            | Phase::WaitProof { .. }
+            | Phase::Admitting { .. }
+            | Phase::Closed => None,
+        }
+    }
+
     /// What to keep of its session while it is away, and for how many seconds; none if it is not to be kept.
     #[must_use]
     pub fn keep(&self) -> Option<(Kept, u32)> {
@@ -132,6 +145,11 @@ impl Online {
         }
         self.session_expiry_s = seconds.min(SESSION_EXPIRY_S_MAX);
         Ok(())
+    }
+
+    fn place(&self) -> Option<u64> {
+        let feed = self.feed.as_ref().filter(|_| self.session_expiry_s > 0);
+        feed.and_then(|feed| feed.place())
     }
 
     pub(super) fn keep(&self) -> Option<(Kept, u32)> {

@@ -19,14 +19,13 @@ use crate::{
         journal::{RecordKind, split_bench_payload},
         principal::Who,
     },
-    shell::{
-        clock,
-        journal::{Batch, Filter, Item, OwnedRecord},
-    },
+    shell::journal::{Batch, Filter, Item, OwnedRecord},
 };
 
 /// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
 pub(super) const KEEP_WAIT: Duration = Duration::from_millis(100);
+/// Offsets past the place that was written down, after which it is written down again without waiting.
+const KEEP_OFFSETS: u64 = 256;
 
 impl<S, G> Connection<S, G>
 where
@@ -88,7 +87,6 @@ where
         match batch {
             Ok(batch) => {
                 self.hand_over(&batch);
-                self.keep_soon();
             }
             Err(error) => {
                 let error = format!("{error:#}");
@@ -101,11 +99,17 @@ where
         true
     }
 
-    /// A reader got on: its place is written down within [`KEEP_WAIT`].
-    fn keep_soon(&mut self) {
-        if self.keep_at.is_none() && self.session.keep().is_some() {
-            self.keep_at = Some(clock::mono() + KEEP_WAIT);
+    /// A reader that got on has its place written down within [`KEEP_WAIT`], and after [`KEEP_OFFSETS`] at once.
+    pub(super) fn look_at_place(&mut self, now: Instant) {
+        let place = self.session.place();
+        if place == self.kept_place {
+            return;
         }
+        let kept = self.kept_place.unwrap_or_default();
+        let is_far = place.is_some_and(|place| place.abs_diff(kept) >= KEEP_OFFSETS);
+        let due = if is_far { now } else { now + KEEP_WAIT };
+        self.keep_at = Some(self.keep_at.map_or(due, |at| at.min(due)));
+        self.keep_if_due(now);
     }
 
     /// Its place is written down before its seat is free: whoever takes its session over finds it.
@@ -125,6 +129,7 @@ where
         if self.keep_at.take_if(|at| now >= *at).is_none() {
             return;
         }
+        self.kept_place = self.session.place();
         if let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who)
             && let Some((kept, seconds)) = self.session.keep()
         {

@@ -175,3 +175,30 @@ async fn a_load_test_hears_what_it_publishes_and_the_journal_of_hosts_knows_noth
     assert_eq!(heard, ["bench/x/a", "bench/y/a"]);
     assert_eq!(world.gate.plane.journal().next_offset(), before);
 }
+
+#[tokio::test]
+async fn what_is_acknowledged_late_is_written_down_without_anything_new() {
+    let world = World::new().await;
+    let token = world.reader_token("siem", everything()).await;
+    let keep = |connect: &mut Connect<'_>| {
+        connect.clean_start = false;
+        connect.session_expiry_secs = 600;
+    };
+    let mut reader = world.reader(&token, keep).await;
+    reader.follow("v1/+/+/events").await;
+    let mut sandbox = world.sandbox("build-7").await;
+    publish_all(&mut sandbox, &batches("build-7", 2)).await;
+    let (first, _) = reader.message().await;
+    let (second, _) = reader.message().await;
+    let store = world.gate.plane.store().clone();
+    let name = ReaderName::new("siem").unwrap();
+    let next = || {
+        let kept = store.kept_session(&name, "siem", 0).unwrap();
+        kept.and_then(|kept| kept.next)
+    };
+    until("its place to be written down", || next().is_some()).await;
+    let before = next().unwrap();
+    reader.acknowledge(second).await;
+    reader.acknowledge(first).await;
+    until("its place to have moved", || next() == Some(before + 2)).await;
+}
