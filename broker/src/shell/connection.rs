@@ -461,7 +461,10 @@ where
         self.feeder = None;
         let why = ending.why;
         let reason = ending.reason.map(ReasonCode::value);
-        self.keep_last().await;
+        // Who lost its rights has nothing to come back to, and its name may be another's by now.
+        if ending.reason != Some(ReasonCode::ADMINISTRATIVE_ACTION) {
+            self.keep_last().await;
+        }
         if let Some(online) = self.online.take() {
             self.gate.metrics.ended.add();
             tracing::info!(who = %online.who, reason, why, "disconnected");

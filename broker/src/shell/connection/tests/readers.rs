@@ -152,6 +152,35 @@ async fn a_reader_that_is_removed_is_sent_away_and_cannot_come_back() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_removed_leaves_no_session_to_the_next_of_its_name() {
+    let world = World::new().await;
+    let token = world.reader_token("siem", everything()).await;
+    // It takes nothing, so that it is on its way out for a while.
+    let (near, far) = tokio::io::duplex(1024);
+    let until_proven = clock::mono() + STRANGER_WAIT;
+    tokio::spawn(world.gate.clone().serve(far, until_proven, ()));
+    let mut reader = Client::new(near);
+    let mut connect = Connect::new("siem", 30);
+    connect.user_name = Some("siem");
+    connect.password = Some(token.as_bytes());
+    connect.session_expiry_secs = 600;
+    reader.send(ClientPacket::Connect(connect)).await;
+    assert_eq!(reader.next().await, Some(Said::ConnAck(0)));
+    reader.follow(EVENTS).await;
+    let mut sandbox = world.sandbox("build-7").await;
+    publish_all(&mut sandbox, &batches("build-7", 40)).await;
+    let name = ReaderName::new("siem").unwrap();
+    let removed = name.clone();
+    let remove = move |plane: &Plane| plane.remove_reader(&removed, PEER);
+    assert!(world.gate.plane.blocking(remove).await.unwrap());
+    world.reader_token("siem", everything()).await;
+    assert_eq!(world.gate.registry.count(), 2, "it is still on its way");
+    until("it to be gone", || world.gate.registry.count() == 1).await;
+    let kept = world.gate.plane.take_up_session(&name, "siem", true).await;
+    assert_eq!(kept.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_load_test_hears_what_it_publishes_and_the_journal_of_hosts_knows_nothing_of_it() {
     let world = World::new().await;
     let token = world.reader_token("siem", Rights::Bench).await;
