@@ -401,6 +401,18 @@ fn readers() {
         ],
     );
     write(
+        "a-gap-while-nothing-is-subscribed",
+        online,
+        &[
+            &subscribe,
+            &records(1, 0),
+            &step(UnsubscribeReader, &[2, 1, 0, 2]),
+            &step(Missed, &[3]),
+            &subscribe,
+            &records(2, 0),
+        ],
+    );
+    write(
         "one-filter-confirmed-and-one-not",
         online,
         &[
