@@ -122,9 +122,11 @@ impl Reading {
         };
         let mut codes = Vec::new();
         for (at, one) in subscribe.subscriptions.iter().enumerate() {
+            let is_known = self.filters.contains_key(one.filter);
+            let is_full = self.filters.len() >= READ_FILTERS_MAX && !is_known;
             codes.push(if begin.is_none() {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
-            } else if at >= FILTERS_MAX || self.filters.len() >= READ_FILTERS_MAX {
+            } else if at >= FILTERS_MAX || is_full {
                 ReasonCode::QUOTA_EXCEEDED
             } else if one.filter.starts_with("$share/") {
                 ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
