@@ -21,10 +21,13 @@ const REFUSALS: [&str; 9] = [
     "outhaul_gate_tcp_silent_total",
     "outhaul_gate_tls_failed_total",
     "outhaul_gate_speech_unknown_total",
-    "outhaul_gate_commands_skipped_total",
+    "outhaul_gate_messages_skipped_total",
 ];
 
-/// Every series with its value.
+/// What every series of the gate starts with.
+const GATE: &str = "outhaul_gate_";
+
+/// Every series of the gate with its value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters(BTreeMap<String, u64>);
 
@@ -32,7 +35,7 @@ impl Counters {
     pub(crate) fn read(socket: &Path) -> Self {
         let text = local::get(socket, "/v1/metrics").unwrap();
         let text = String::from_utf8(text).unwrap();
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = text.lines().filter(|line| line.starts_with(GATE));
         let parsed = samples.map(|line| {
             let (series, value) = line.rsplit_once(' ').unwrap();
             (series.to_owned(), value.parse().unwrap())
