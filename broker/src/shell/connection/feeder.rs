@@ -5,9 +5,14 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Sleep, sleep},
+};
 
 use crate::{
     core::gate::Start,
@@ -16,6 +21,10 @@ use crate::{
 
 /// Bytes of payload read at once.
 const BATCH_BYTES: usize = 128 * 1024;
+/// How long after a batch the next is not read: one batch for the commits of a millisecond costs a fraction of one for each.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+/// A batch of so many records is worth its reading, and is followed by the next at once.
+const BATCH_RECORDS: usize = 32;
 
 /// A cursor on the journal, read when there is something to read and somebody to give it to.
 pub(super) struct Feeder {
@@ -23,6 +32,8 @@ pub(super) struct Feeder {
     /// Not here while it reads.
     reader: Option<Reader>,
     reading: Option<JoinHandle<(Reader, anyhow::Result<Batch>)>>,
+    /// The pause after a small batch.
+    pause: Option<Pin<Box<Sleep>>>,
     news: News,
 }
 
@@ -47,6 +58,7 @@ impl Feeder {
             reader: Some(journal.reader_of_any(offset, filters)),
             journal: journal.clone(),
             reading: None,
+            pause: None,
             news: News::Known(news),
         };
         (feeder, offset)
@@ -64,7 +76,15 @@ impl Feeder {
                 self.reading = None;
                 let (reader, batch) = read?;
                 self.reader = Some(reader);
+                let is_small = |batch: &Batch| batch.items.len() < BATCH_RECORDS;
+                if batch.as_ref().is_ok_and(is_small) {
+                    self.pause = Some(Box::pin(sleep(BATCH_PAUSE)));
+                }
                 return Poll::Ready(batch);
+            }
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
             }
             let Some(mut reader) = self.reader.take_if(|_| room > 0) else {
                 return Poll::Pending;
