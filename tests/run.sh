@@ -138,6 +138,7 @@ if [ -z "$quick" ]; then
     export OUTHAUL_BIN=$PWD/target/shipped
     check 'footprint' benches/footprint.sh target/shipped
     check 'memory' benches/memory.sh target/shipped
+    check 'macro benches, small' benches/macro.sh --smoke --bin target/shipped
     check 'hostile cases' cargo nextest run --profile e2e --package tests --test hostile --locked
     check 'faults' cargo nextest run --profile e2e --package tests --test faults --locked
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked

@@ -9,13 +9,13 @@ use protocol::{
 
 use crate::core::principal::Who;
 
-/// Sandboxes of one host that are connected at once: several times what a large machine runs, and a small part of what the broker
-/// has room for.
-pub const SANDBOXES_PER_HOST_MAX: usize = 4096;
+/// Sandboxes of one host that are connected at once: many times what a large machine runs, and what a broker of one gigabyte still has
+/// room for, at 16 KiB each. The bench of idle connections opens ten thousand.
+pub const SANDBOXES_PER_HOST_MAX: usize = 16_384;
 /// Connections of one reader at once: each is a cursor that the journal is read for, and a token that leaked gives no more than these.
 pub const CONNECTIONS_PER_READER_MAX: usize = 64;
 /// The same of one load test, which is there to be many.
-pub const BENCH_CONNECTIONS_MAX: usize = 4096;
+pub const BENCH_CONNECTIONS_MAX: usize = 16_384;
 
 /// Counts seats by what they share. What has none is not kept.
 #[derive(Debug, Default)]
@@ -105,12 +105,12 @@ mod tests {
     fn each_kind_has_its_own_bound_and_each_of_it_its_own_count() {
         let mut quota = Quota::default();
         for (text, is_bench, expected) in [
-            ("edge-1/a", false, 4096),
+            ("edge-1/a", false, SANDBOXES_PER_HOST_MAX),
             ("edge-1/b", false, 0),
-            ("edge-2/a", false, 4096),
+            ("edge-2/a", false, SANDBOXES_PER_HOST_MAX),
             ("reader:siem", false, 64),
             ("reader:other", false, 64),
-            ("reader:load", true, 4096),
+            ("reader:load", true, BENCH_CONNECTIONS_MAX),
         ] {
             assert_eq!(room(&mut quota, &who(text), is_bench), expected, "{text}");
         }
