@@ -15,7 +15,7 @@ use crate::{
         dedup::Sighting,
         journal::{Entry, RecordKind},
     },
-    shell::journal::Slot,
+    shell::journal::{Journal, Slot},
 };
 
 /// How long a payload may wait for room in the journal's queue. Past that the disk does not keep up, and the sender is told so.
@@ -55,7 +55,7 @@ impl Plane {
             return Accepted::Malformed;
         };
         let entry = self.entry(RecordKind::Event, host, Some(sandbox), payload);
-        let mut slot = match self.room(entry.frame_bytes()).await {
+        let mut slot = match self.room(self.journal(), entry.frame_bytes()).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
@@ -130,7 +130,7 @@ impl Plane {
         };
         let bytes =
             entry.frame_bytes() + wrapped.as_ref().map_or(0, |(_, entry)| entry.frame_bytes());
-        let mut slot = match self.room(bytes).await {
+        let mut slot = match self.room(self.journal(), bytes).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
@@ -218,8 +218,8 @@ impl Plane {
         }
     }
 
-    async fn room(&self, bytes: usize) -> Result<Slot, Accepted> {
-        match timeout(ROOM_WAIT, self.journal().reserve(bytes)).await {
+    pub(super) async fn room(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
+        match timeout(ROOM_WAIT, journal.reserve(bytes)).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(Accepted::Failed),
             Err(_) => Err(Accepted::Busy),

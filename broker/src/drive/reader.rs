@@ -3,6 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use protocol::{id::ReaderName, reader_token::ReaderToken, time::UnixMillis};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{
@@ -21,6 +22,9 @@ use crate::{
         store::{NewReader, ReaderRow},
     },
 };
+
+/// How long a reader that goes may take to have its place kept: less than a newcomer waits for its seat.
+const KEEP_LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A reader, made: its token is shown once.
 #[derive(Debug)]
@@ -164,10 +168,14 @@ impl Plane {
             time_ms: self.now().0,
             payload: &payload,
         };
-        match journal.append(entry).await {
-            Ok(_) => Accepted::Stored,
-            Err(_) => Accepted::Failed,
+        let mut slot = match self.room(journal, entry.frame_bytes()).await {
+            Ok(slot) => slot,
+            Err(refused) => return refused,
+        };
+        if slot.push(&entry).is_err() || slot.submit().await.is_err() {
+            return Accepted::Failed;
         }
+        Accepted::Stored
     }
 
     /// Where a reader's session goes on; forgotten here if it is not wanted.
@@ -222,7 +230,7 @@ impl Plane {
         }
     }
 
-    /// The same, and waits until it is kept.
+    /// The same, and waits until it is kept; at most [`KEEP_LAST_WAIT`], since somebody may want the seat of who waits.
     pub async fn keep_session_now(
         &self,
         name: &ReaderName,
@@ -232,10 +240,17 @@ impl Plane {
     ) {
         let errand = self.session_errand(name, client_id, kept, seconds);
         let (done, said) = tokio::sync::oneshot::channel();
-        if self.inner.errands.send(errand).await.is_ok()
-            && self.inner.errands.send(Errand::Say(done)).await.is_ok()
-        {
-            let _ = said.await;
+        let keeping = async {
+            if self.inner.errands.send(errand).await.is_ok()
+                && self.inner.errands.send(Errand::Say(done)).await.is_ok()
+            {
+                let _ = said.await;
+            }
+        };
+        if timeout(KEEP_LAST_WAIT, keeping).await.is_err() {
+            tracing::warn!(
+                "a reader's place was not kept in time: some messages may come to it twice"
+            );
         }
     }
 

@@ -21,10 +21,9 @@ use crate::{
 
 /// Bytes of payload read at once.
 const BATCH_BYTES: usize = 128 * 1024;
-/// How long after a batch the next is not read: one batch for the commits of a millisecond costs a fraction of one for each.
+/// How long a reader that has everything is not given more: one batch for the commits of a millisecond costs a fraction of one for
+/// each. One that is behind never waits, however small its batches are.
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
-/// A batch of so many records is worth its reading, and is followed by the next at once.
-const BATCH_RECORDS: usize = 32;
 
 /// A cursor on the journal, read when there is something to read and somebody to give it to.
 pub(super) struct Feeder {
@@ -32,7 +31,7 @@ pub(super) struct Feeder {
     /// Not here while it reads.
     reader: Option<Reader>,
     reading: Option<JoinHandle<(Reader, anyhow::Result<Batch>)>>,
-    /// The pause after a small batch.
+    /// The pause once everything was read.
     pause: Option<Pin<Box<Sleep>>>,
     news: News,
 }
@@ -76,8 +75,7 @@ impl Feeder {
                 self.reading = None;
                 let (reader, batch) = read?;
                 self.reader = Some(reader);
-                let is_small = |batch: &Batch| batch.items.len() < BATCH_RECORDS;
-                if batch.as_ref().is_ok_and(is_small) {
+                if batch.as_ref().is_ok_and(|batch| batch.caught_up) {
                     self.pause = Some(Box::pin(sleep(BATCH_PAUSE)));
                 }
                 return Poll::Ready(batch);
@@ -121,5 +119,40 @@ impl Feeder {
 impl fmt::Debug for Feeder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Feeder")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::journal::{Entry, RecordKind},
+        shell::journal::Durability,
+    };
+
+    #[tokio::test]
+    async fn whoever_is_behind_is_not_made_to_wait_between_batches() {
+        const RECORDS: u64 = 100;
+        let place = tempfile::tempdir().unwrap();
+        let journal = Journal::open(place.path(), Durability::Os).unwrap();
+        for time_ms in 0..RECORDS {
+            let entry = Entry {
+                kind: RecordKind::Report,
+                host: "edge-1",
+                sandbox: None,
+                time_ms,
+                payload: b"report",
+            };
+            journal.append(entry).await.unwrap();
+        }
+        let (mut feeder, from) = Feeder::new(&journal, Start::Oldest, vec![Filter::default()]);
+        for offset in from..RECORDS {
+            // As for a client whose Receive Maximum is 1.
+            let next = std::future::poll_fn(|context| feeder.poll(context, 1));
+            let batch = next.await.unwrap();
+            assert_eq!((batch.items.len(), batch.next), (1, offset + 1));
+            assert_eq!(feeder.pause.is_some(), batch.caught_up, "{offset}");
+        }
+        assert!(feeder.pause.is_some());
     }
 }
