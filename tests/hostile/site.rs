@@ -380,6 +380,13 @@ impl Site {
         now.of(series) - self.before.of(series)
     }
 
+    /// One series less others, of one look; at no time more than it was.
+    pub(crate) fn counted_less(&self, series: &str, others: &[&str]) -> u64 {
+        let now = Counters::read(&self.world.socket());
+        let since = |series: &&str| now.of(series) - self.before.of(series);
+        since(&series).saturating_sub(others.iter().map(since).sum())
+    }
+
     // ---- rows of a table
 
     /// A stranger sends this, and that is all it is told.
