@@ -19,10 +19,9 @@ use protocol::{
     key::{Host, Secret},
     limits::EXCHANGE_BYTES_MAX,
 };
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+
+use super::tls;
 
 /// Redeems the install key; the host's connection token.
 pub(crate) fn enrol(
@@ -32,7 +31,7 @@ pub(crate) fn enrol(
     key: &Secret<Host>,
     install: &InstallKey,
 ) -> anyhow::Result<Vec<u8>> {
-    let config = config(ca)?;
+    let config = tls::client(ca, b"http/1.1")?;
     let challenge = post(port, &config, CHALLENGE_PATH, &[])?;
     let challenge: Challenge = cbor::from_slice(&challenge, EXCHANGE_BYTES_MAX)?;
     let request = Request {
@@ -45,20 +44,6 @@ pub(crate) fn enrol(
     let grant = post(port, &config, EXCHANGE_PATH, &sign_request(key, &request))?;
     let grant: Grant = cbor::from_slice(&grant, EXCHANGE_BYTES_MAX)?;
     Ok(grant.token.into_vec())
-}
-
-fn config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).context("read the CA")? {
-        roots.add(certificate.context("read the CA")?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 fn post(port: u16, config: &Arc<ClientConfig>, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {

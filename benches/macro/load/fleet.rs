@@ -16,16 +16,13 @@ use rustix::{
     },
     io::Errno,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use super::{
     clock,
     link::{Link, Plan},
+    tls,
 };
 
 /// Readiness taken at one look.
@@ -72,21 +69,9 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// No clients yet. They trust `ca` alone.
     pub(crate) fn new(ca: &Path, port: u16, sources: Sources) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca).context("read the CA")? {
-            roots.add(certificate.context("read the CA")?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"mqtt".to_vec()];
-        // Each stands for a process of its own, which never spoke to this broker before.
-        config.resumption = Resumption::disabled();
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            config: Arc::new(config),
+            config: tls::client(ca, b"mqtt")?,
             port,
             sources,
             links: Vec::new(),

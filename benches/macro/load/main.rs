@@ -15,6 +15,7 @@ mod process;
 mod publish;
 mod report;
 mod rumqttd;
+mod tls;
 
 use std::{
     io::Write as _,
