@@ -5,14 +5,9 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Sleep, sleep},
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     core::gate::Start,
@@ -21,9 +16,6 @@ use crate::{
 
 /// Bytes of payload read at once.
 const BATCH_BYTES: usize = 128 * 1024;
-/// How long a reader that has everything is not given more: one batch for the commits of a millisecond costs a fraction of one for
-/// each. One that is behind never waits, however small its batches are.
-const BATCH_PAUSE: Duration = Duration::from_millis(1);
 
 /// A cursor on the journal, read when there is something to read and somebody to give it to.
 pub(super) struct Feeder {
@@ -31,8 +23,6 @@ pub(super) struct Feeder {
     /// Not here while it reads.
     reader: Option<Reader>,
     reading: Option<JoinHandle<(Reader, anyhow::Result<Batch>)>>,
-    /// The pause once everything was read.
-    pause: Option<Pin<Box<Sleep>>>,
     news: News,
 }
 
@@ -57,7 +47,6 @@ impl Feeder {
             reader: Some(journal.reader_of_any(offset, filters)),
             journal: journal.clone(),
             reading: None,
-            pause: None,
             news: News::Known(news),
         };
         (feeder, offset)
@@ -75,14 +64,7 @@ impl Feeder {
                 self.reading = None;
                 let (reader, batch) = read?;
                 self.reader = Some(reader);
-                if batch.as_ref().is_ok_and(|batch| batch.caught_up) {
-                    self.pause = Some(Box::pin(sleep(BATCH_PAUSE)));
-                }
                 return Poll::Ready(batch);
-            }
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(context));
-                self.pause = None;
             }
             let Some(mut reader) = self.reader.take_if(|_| room > 0) else {
                 return Poll::Pending;
@@ -119,40 +101,5 @@ impl Feeder {
 impl fmt::Debug for Feeder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Feeder")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        core::journal::{Entry, RecordKind},
-        shell::journal::Durability,
-    };
-
-    #[tokio::test]
-    async fn whoever_is_behind_is_not_made_to_wait_between_batches() {
-        const RECORDS: u64 = 100;
-        let place = tempfile::tempdir().unwrap();
-        let journal = Journal::open(place.path(), Durability::Os).unwrap();
-        for time_ms in 0..RECORDS {
-            let entry = Entry {
-                kind: RecordKind::Report,
-                host: "edge-1",
-                sandbox: None,
-                time_ms,
-                payload: b"report",
-            };
-            journal.append(entry).await.unwrap();
-        }
-        let (mut feeder, from) = Feeder::new(&journal, Start::Oldest, vec![Filter::default()]);
-        for offset in from..RECORDS {
-            // As for a client whose Receive Maximum is 1.
-            let next = std::future::poll_fn(|context| feeder.poll(context, 1));
-            let batch = next.await.unwrap();
-            assert_eq!((batch.items.len(), batch.next), (1, offset + 1));
-            assert_eq!(feeder.pause.is_some(), batch.caught_up, "{offset}");
-        }
-        assert!(feeder.pause.is_some());
     }
 }

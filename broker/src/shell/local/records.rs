@@ -3,7 +3,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -19,10 +18,7 @@ use protocol::{
     time::UnixMillis,
 };
 use serde::Deserialize;
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::sleep,
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     Api,
@@ -43,9 +39,6 @@ const PIECES_MAX: usize = 2;
 const PIECE_RECORDS: usize = 1_024;
 /// See [`PIECE_RECORDS`].
 const PIECE_BYTES: usize = 256 * 1024;
-
-/// How long after a piece the next is not read: one piece for the commits of a millisecond costs a fraction of one for each.
-const PIECE_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,11 +121,6 @@ async fn read(
             }
         };
         reader = back;
-        let pause = if piece.is_empty() {
-            Duration::ZERO
-        } else {
-            PIECE_PAUSE
-        };
         if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
             break;
         }
@@ -141,14 +129,11 @@ async fn read(
         }
         let next = reader.position();
         let more = async {
-            if !follow {
-                return false;
-            }
-            sleep(pause).await;
-            committed
-                .wait_for(|committed| *committed > next)
-                .await
-                .is_ok()
+            follow
+                && committed
+                    .wait_for(|committed| *committed > next)
+                    .await
+                    .is_ok()
         };
         let goes_on = tokio::select! {
             more = more => more,
