@@ -91,8 +91,7 @@ impl Broker {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         // It would end the process.
         let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-        let listener = TcpListener::bind(config.listen)
-            .await
+        let listener = listener::bind(config.listen)
             .with_context(|| format!("listen on {}", config.listen))?;
         let listen = listener
             .local_addr()

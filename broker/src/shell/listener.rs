@@ -19,7 +19,7 @@ use std::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout, timeout_at},
 };
@@ -37,6 +37,9 @@ pub use door::{
     DELAY_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VISITORS_MAX, VISITORS_PER_ADDRESS_MAX,
 };
 
+/// Connections that the kernel has made and we have not accepted yet: a fleet comes back within one turn of ours, and past this each
+/// of them would try again a second later, or three, or seven. The kernel has a limit of its own, `net.core.somaxconn`.
+pub const BACKLOG: u32 = 4096;
 /// The pause after accepting failed: most likely we are out of descriptors, and asking again at once would only spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP connections at once. Hosts come once an hour for a token.
@@ -52,6 +55,21 @@ enum Speech {
     Mqtt,
     Http,
     Unknown,
+}
+
+/// Listens on an address, with room for [`BACKLOG`].
+///
+/// # Errors
+/// The address is taken, or is not of this machine.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A broker that starts again need not wait for the connections of the last one to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `listener` until the future is dropped. `tls` is read anew for every connection, so that certificates can change; who

@@ -45,7 +45,7 @@ impl Port {
         let certificates =
             Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())
                 .unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let answer = |mut stream: TlsStream<TcpStream>, peer: SocketAddr| async move {
             if peer.ip() == IpAddr::from(SLOW) {
@@ -106,6 +106,21 @@ async fn read_all(mut stream: client::TlsStream<TcpStream>) -> Vec<u8> {
     // Who closes without a word does not end TLS either.
     drop(read);
     bytes
+}
+
+#[test]
+fn a_fleet_connects_before_the_first_of_it_is_accepted() {
+    const FLEET: usize = 1_000;
+    /// Past a full backlog the kernel drops the first packet, and the client sends it again after a second.
+    const NO_REPEAT: Duration = Duration::from_millis(900);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fleet: io::Result<Vec<_>> = (0..FLEET)
+        .map(|_| std::net::TcpStream::connect_timeout(&address, NO_REPEAT))
+        .collect();
+    assert_eq!(fleet.unwrap().len(), FLEET);
 }
 
 #[tokio::test]
