@@ -5,13 +5,14 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: benches/macro.sh [--smoke | OPTION...] [publish] [idle] [storm]
+usage: benches/macro.sh [--smoke | OPTION...] [publish] [idle] [storm] [durable]
 
   publish   broker CPU for each event and messages a second: one publisher with 64 in flight, four with 64 each, fifty with one each;
             a reader gets every message
   idle      resident memory of 10,000 idle connections, each with a token of its own
   storm     2,000 clients that connect at once, from one address and from many
-            (none named: all three)
+  durable   messages a second of 200 publishers with one in flight, and how long one alone waits, beside an fdatasync of this disk
+            (none named: all four)
 
   --smoke          every bench small, two seconds a broker, no limits: does it all still run?
   --json           figures of every round, for programs
@@ -47,7 +48,7 @@ while [ $# -gt 0 ]; do
         --brokers) brokers=${2:?--brokers LIST}; shift ;;
         --shapes | --rounds | --messages | --seconds | --idle | --storm)
             arguments+=("$1" "${2:?$1 needs a value}"); shift ;;
-        --json | --check | --no-reader | publish | idle | storm) arguments+=("$1") ;;
+        --json | --check | --no-reader | publish | idle | storm | durable) arguments+=("$1") ;;
         *) usage >&2; exit 2 ;;
     esac
     shift

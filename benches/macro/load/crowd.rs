@@ -14,7 +14,7 @@ use super::{
     fleet::{Fleet, Sources},
     link::{Plan, Task},
     outhaul::seed,
-    report::{Column, Limit, Report, Row},
+    report::{Bound, Column, Limit, Report, Row},
 };
 
 /// Handshakes at once while a crowd gathers slowly.
@@ -222,7 +222,7 @@ fn ours(report: &Report, what: &'static str, most: f64) -> Vec<Limit> {
         .map(|row| Limit {
             broker: row.broker.clone(),
             what,
-            most,
+            bound: Bound::Most(most),
             value: report.median(&row.broker, 0),
         })
         .collect()

@@ -5,6 +5,7 @@ mod broker;
 mod clock;
 mod credential;
 mod crowd;
+mod durable;
 mod enrol;
 mod fleet;
 mod link;
@@ -41,6 +42,8 @@ enum Bench {
     Idle,
     /// A crowd that connects at once.
     Storm,
+    /// What it costs to wait for the disk.
+    Durable,
 }
 
 /// Measures brokers side by side.
@@ -114,7 +117,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<Vec<Report>> {
-    let all = [Bench::Publish, Bench::Idle, Bench::Storm];
+    let all = [Bench::Publish, Bench::Idle, Bench::Storm, Bench::Durable];
     let wanted = |bench: &Bench| flags.benches.is_empty() || flags.benches.contains(bench);
     raise_descriptors(flags)?;
     let mut reports = Vec::new();
@@ -144,6 +147,17 @@ fn run(flags: &Flags) -> anyhow::Result<Vec<Report>> {
                         has_reader: !flags.no_reader,
                     };
                     show(publish::run(&brokers, *shape, effort)?);
+                }
+            }
+            Bench::Durable => {
+                let effort = Effort {
+                    rounds: flags.rounds,
+                    messages: flags.messages / 4,
+                    time: Duration::from_secs(flags.seconds),
+                    has_reader: false,
+                };
+                for report in durable::run(&brokers, &flags.dir, effort)? {
+                    show(report);
                 }
             }
             Bench::Idle => show(crowd::idle(&brokers, flags.idle)?),

@@ -19,7 +19,7 @@ use super::{
     link::Task,
     outhaul::{Follower, seed},
     payload::Payloads,
-    report::{Column, Limit, Report, Row},
+    report::{Bound, Column, Limit, Report, Row},
 };
 
 /// How long clients may take to connect.
@@ -87,6 +87,13 @@ const COLUMNS: [Column; 5] = [
     },
 ];
 
+/// Messages that were acknowledged, a second, in one round with fresh publishers.
+pub(crate) fn acknowledged(broker: &Broker, shape: Shape, effort: Effort) -> anyhow::Result<f64> {
+    let publishers = seal(shape, effort.messages)?;
+    let figures = measure(broker, shape, effort, &publishers)?;
+    figures.get(1).copied().context("a round has figures")
+}
+
 /// Rounds of one shape with each broker in turn.
 pub(crate) fn run(brokers: &[Broker], shape: Shape, effort: Effort) -> anyhow::Result<Report> {
     let mut rows: Vec<_> = brokers
@@ -140,13 +147,13 @@ fn limits(report: &Report, shape: Shape) -> Vec<Limit> {
                 Limit {
                     broker: broker.clone(),
                     what: "CPU µs/event",
-                    most,
+                    bound: Bound::Most(most),
                     value: report.median(broker, 0),
                 },
                 Limit {
                     broker: broker.clone(),
                     what: "CPU, of mosquitto's",
-                    most: most_ratio,
+                    bound: Bound::Most(most_ratio),
                     value: report.ratio(broker),
                 },
             ]

@@ -40,15 +40,25 @@ pub(crate) struct Row {
 pub(crate) struct Limit {
     pub(crate) broker: String,
     pub(crate) what: &'static str,
-    pub(crate) most: f64,
+    pub(crate) bound: Bound,
     /// `None`: it was not measured, or not beside what it is compared with.
     pub(crate) value: Option<f64>,
+}
+
+/// How far a figure may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    Most(f64),
+    Least(f64),
 }
 
 impl Limit {
     /// Whether it holds. What was not measured does not.
     pub(crate) fn holds(&self) -> bool {
-        self.value.is_some_and(|value| value <= self.most)
+        self.value.is_some_and(|value| match self.bound {
+            Bound::Most(most) => value <= most,
+            Bound::Least(least) => value >= least,
+        })
     }
 }
 
@@ -100,10 +110,14 @@ impl Report {
             let value = limit
                 .value
                 .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}"));
+            let bound = match limit.bound {
+                Bound::Most(most) => format!("at most {most}"),
+                Bound::Least(least) => format!("at least {least}"),
+            };
             let _ = writeln!(
                 text,
-                "{verdict:<9} {}: {} {value}, at most {}",
-                limit.broker, limit.what, limit.most
+                "{verdict:<9} {}: {} {value}, {bound}",
+                limit.broker, limit.what
             );
         }
         text
@@ -131,10 +145,14 @@ impl Report {
             })
         });
         let limits = self.limits.iter().map(|limit| {
+            let (key, bound) = match limit.bound {
+                Bound::Most(most) => ("most", most),
+                Bound::Least(least) => ("least", least),
+            };
             serde_json::json!({
                 "broker": limit.broker,
                 "what": limit.what,
-                "most": limit.most,
+                key: bound,
                 "value": limit.value,
                 "holds": limit.holds(),
             })
@@ -202,14 +220,15 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_does_not_hold() {
-        let limit = |value| Limit {
+        let limit = |bound, value| Limit {
             broker: String::new(),
             what: "",
-            most: 3.0,
+            bound,
             value,
         };
-        assert!(limit(Some(3.0)).holds());
-        assert!(!limit(Some(3.01)).holds());
-        assert!(!limit(None).holds());
+        let (most, least) = (Bound::Most(3.0), Bound::Least(3.0));
+        assert!(limit(most, Some(3.0)).holds() && limit(least, Some(3.0)).holds());
+        assert!(!limit(most, Some(3.01)).holds() && !limit(least, Some(2.99)).holds());
+        assert!(!limit(most, None).holds() && !limit(least, None).holds());
     }
 }
