@@ -340,14 +340,14 @@ impl Plane {
         }
     }
 
-    /// Takes a batch of a sandbox's events; answers when it is durable.
+    /// Takes batches of a sandbox's events; answers for each, in their order, when all of them are durable.
     pub async fn accept_events(
         &self,
         host: &HostId,
         sandbox: &SandboxId,
-        payload: Vec<u8>,
-    ) -> Accepted {
-        self.take_events(host, sandbox, &payload).await
+        payloads: &[Vec<u8>],
+    ) -> Vec<Accepted> {
+        self.take_events(host, sandbox, payloads).await
     }
 
     /// Takes a host's report; answers when it is durable and the store has followed it.

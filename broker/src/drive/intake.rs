@@ -32,8 +32,13 @@ pub(super) struct BatchMark {
 impl BatchMark {
     /// Reads a batch's head, strictly, and that it belongs to this sandbox.
     pub(super) fn read(host: &HostId, sandbox: &SandboxId, payload: &[u8]) -> Option<Self> {
+        Self::of_stream(&stream::stream_id(host, sandbox), payload)
+    }
+
+    /// The same, for who has the sandbox's stream at hand.
+    fn of_stream(stream: &[u8], payload: &[u8]) -> Option<Self> {
         let batch = Batch::parse(payload).ok()?;
-        if *batch.head.stream != stream::stream_id(host, sandbox) {
+        if *batch.head.stream != *stream {
             return None;
         }
         Some(Self {
@@ -49,43 +54,69 @@ impl Plane {
         &self,
         host: &HostId,
         sandbox: &SandboxId,
-        payload: &[u8],
-    ) -> Accepted {
-        let Some(mark) = BatchMark::read(host, sandbox, payload) else {
-            return Accepted::Malformed;
+        payloads: &[Vec<u8>],
+    ) -> Vec<Accepted> {
+        let stream = stream::stream_id(host, sandbox);
+        let marked: Vec<_> = payloads
+            .iter()
+            .map(|payload| {
+                let mark = BatchMark::of_stream(&stream, payload)?;
+                Some((
+                    mark,
+                    self.entry(RecordKind::Event, host, Some(sandbox), payload),
+                ))
+            })
+            .collect();
+        let entries = marked.iter().flatten().map(|(_, entry)| entry);
+        let bytes = entries.map(Entry::frame_bytes).sum();
+        if bytes == 0 {
+            return vec![Accepted::Malformed; payloads.len()];
+        }
+        let all = |accepted| {
+            let answer = |mark: &Option<_>| mark.as_ref().map_or(Accepted::Malformed, |_| accepted);
+            marked.iter().map(answer).collect()
         };
-        let entry = self.entry(RecordKind::Event, host, Some(sandbox), payload);
-        let mut slot = match self.room(self.journal(), entry.frame_bytes()).await {
+        let mut slot = match self.room(self.journal(), bytes).await {
             Ok(slot) => slot,
-            Err(refused) => return refused,
+            Err(refused) => return all(refused),
         };
-        let (accepted, ticket) = {
+        let (mut accepted, ticket) = {
             let mut tables = lock(&self.inner.tables);
-            let seen = tables.events.observe(
-                host.as_str(),
-                sandbox.as_str(),
-                mark.epoch,
-                mark.batch,
-                mark.head_hash,
-            );
-            let accepted = match seen {
-                Sighting::New if slot.push(&entry).is_err() => return Accepted::Failed,
-                Sighting::New => Accepted::Stored,
-                Sighting::Redelivery => Accepted::Again,
-                Sighting::Fork => {
-                    drop(tables);
-                    self.note_fork(host, Some(sandbox));
-                    return Accepted::Fork;
-                }
-            };
+            let accepted: Vec<_> = marked
+                .iter()
+                .map(|marked| {
+                    let Some((mark, entry)) = marked else {
+                        return Accepted::Malformed;
+                    };
+                    let seen = tables.events.observe(
+                        host.as_str(),
+                        sandbox.as_str(),
+                        mark.epoch,
+                        mark.batch,
+                        mark.head_hash,
+                    );
+                    match seen {
+                        Sighting::New if slot.push(entry).is_err() => Accepted::Failed,
+                        Sighting::New => Accepted::Stored,
+                        Sighting::Redelivery => Accepted::Again,
+                        Sighting::Fork => Accepted::Fork,
+                    }
+                })
+                .collect();
             // With nothing pushed, this waits for what was pushed before: the first delivery may still be on its way to disk.
             (accepted, slot.submit())
         };
-        if ticket.await.is_ok() {
-            accepted
-        } else {
-            Accepted::Failed
+        if accepted.contains(&Accepted::Fork) {
+            self.note_fork(host, Some(sandbox));
         }
+        if ticket.await.is_err() {
+            for one in &mut accepted {
+                if matches!(one, Accepted::Stored | Accepted::Again) {
+                    *one = Accepted::Failed;
+                }
+            }
+        }
+        accepted
     }
 
     pub(super) async fn take_report(&self, host: &HostId, payload: Vec<u8>) -> Accepted {
@@ -219,6 +250,10 @@ impl Plane {
     }
 
     pub(super) async fn room(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
+        // Mostly there is room, and no need for a timer.
+        if let Some(slot) = journal.try_reserve(bytes) {
+            return Ok(slot);
+        }
         match timeout(ROOM_WAIT, journal.reserve(bytes)).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(Accepted::Failed),

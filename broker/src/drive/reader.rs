@@ -153,29 +153,42 @@ impl Plane {
         self.inner.parts.bench.as_ref()
     }
 
-    /// Takes a message of a load test; answers when it is durable. Nothing in it is looked at.
-    pub async fn accept_bench(&self, topic: &str, payload: &[u8]) -> Accepted {
+    /// Takes messages of a load test, of one topic; answers for each, in their order, when all of them are durable. Nothing in them is
+    /// looked at.
+    pub async fn accept_bench(&self, topic: &str, payloads: &[Vec<u8>]) -> Vec<Accepted> {
+        let all = |accepted| vec![accepted; payloads.len()];
         let Some(journal) = self.bench() else {
-            return Accepted::Failed;
+            return all(Accepted::Failed);
         };
-        let Some(payload) = bench_payload(topic, payload) else {
-            return Accepted::Malformed;
+        let framed: Option<Vec<_>> = payloads
+            .iter()
+            .map(|payload| bench_payload(topic, payload))
+            .collect();
+        let Some(framed) = framed else {
+            return all(Accepted::Malformed);
         };
-        let entry = Entry {
+        let entry = |payload| Entry {
             kind: RecordKind::Bench,
             host: BENCH_HOST,
             sandbox: None,
             time_ms: self.now().0,
-            payload: &payload,
+            payload,
         };
-        let mut slot = match self.room(journal, entry.frame_bytes()).await {
+        let entries = framed.iter().map(|payload| entry(payload));
+        let bytes = entries.clone().map(|entry| entry.frame_bytes()).sum();
+        let mut slot = match self.room(journal, bytes).await {
             Ok(slot) => slot,
-            Err(refused) => return refused,
+            Err(refused) => return all(refused),
         };
-        if slot.push(&entry).is_err() || slot.submit().await.is_err() {
-            return Accepted::Failed;
+        for entry in entries {
+            if slot.push(&entry).is_err() {
+                return all(Accepted::Failed);
+            }
         }
-        Accepted::Stored
+        if slot.submit().await.is_err() {
+            return all(Accepted::Failed);
+        }
+        all(Accepted::Stored)
     }
 
     /// Where a reader's session goes on; forgotten here if it is not wanted.

@@ -242,6 +242,48 @@ fn audit_names(plane: &Plane) -> Vec<String> {
         .collect()
 }
 
+async fn accept(plane: &Plane, sandbox: &SandboxId, payload: Vec<u8>) -> Accepted {
+    let accepted = plane.accept_events(&edge(), sandbox, &[payload]).await;
+    let [accepted] = accepted[..] else {
+        panic!("one answer for each");
+    };
+    accepted
+}
+
+#[tokio::test]
+async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
+    let (_place, plane, _) = enrolled().await;
+    let mut writer = writer();
+    let (one, two) = (batch(&mut writer, b"one"), batch(&mut writer, b"two"));
+    let forked = batch(&mut self::writer(), b"other");
+    let together = [
+        one.clone(),
+        b"rubbish".to_vec(),
+        one.clone(),
+        forked,
+        two.clone(),
+    ];
+    let accepted = plane.accept_events(&edge(), &build(), &together).await;
+    assert_eq!(
+        accepted,
+        [
+            Accepted::Stored,
+            Accepted::Malformed,
+            Accepted::Again,
+            Accepted::Fork,
+            Accepted::Stored
+        ]
+    );
+    let rubbish = [b"rubbish".to_vec(), Vec::new()];
+    let accepted = plane.accept_events(&edge(), &build(), &rubbish).await;
+    assert_eq!(accepted, [Accepted::Malformed; 2]);
+    let payloads: Vec<_> = records(&plane)
+        .into_iter()
+        .map(|record| record.payload)
+        .collect();
+    assert_eq!(payloads, [one, two]);
+}
+
 #[tokio::test]
 async fn a_batch_is_stored_once_however_often_it_comes_and_over_a_restart() {
     let (place, plane, _) = enrolled().await;
@@ -251,7 +293,7 @@ async fn a_batch_is_stored_once_however_often_it_comes_and_over_a_restart() {
     let forked = batch(&mut fork, b"other");
     let take = |plane: &Plane, bytes: &[u8]| {
         let (plane, bytes) = (plane.clone(), bytes.to_vec());
-        async move { plane.accept_events(&edge(), &build(), bytes).await }
+        async move { accept(&plane, &build(), bytes).await }
     };
     assert_eq!(take(&plane, &one).await, Accepted::Stored);
     assert_eq!(take(&plane, &one).await, Accepted::Again);
@@ -262,7 +304,7 @@ async fn a_batch_is_stored_once_however_often_it_comes_and_over_a_restart() {
     );
     let other = SandboxId::new("build-8").unwrap();
     assert_eq!(
-        plane.accept_events(&edge(), &other, one.clone()).await,
+        accept(&plane, &other, one.clone()).await,
         Accepted::Malformed,
         "another's stream"
     );
@@ -436,7 +478,7 @@ async fn what_a_container_left_unsent_is_filed_under_it_once() {
     let mut writer = writer();
     let (one, two) = (batch(&mut writer, b"one"), batch(&mut writer, b"two"));
     assert_eq!(
-        plane.accept_events(&edge(), &build(), one.clone()).await,
+        accept(&plane, &build(), one.clone()).await,
         Accepted::Stored
     );
     let forward = |number, batch: &[u8]| {
@@ -460,7 +502,7 @@ async fn what_a_container_left_unsent_is_filed_under_it_once() {
     let name = Some("build-7".to_owned());
     assert_eq!(events, [(name.clone(), one), (name, two.clone())]);
     assert_eq!(
-        plane.accept_events(&edge(), &build(), two).await,
+        accept(&plane, &build(), two).await,
         Accepted::Again,
         "the sandbox comes back"
     );

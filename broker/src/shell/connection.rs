@@ -6,6 +6,7 @@
 //! client does not read, or floods us with, is answered by not reading.
 
 mod admission;
+mod burst;
 mod feeder;
 mod pending;
 mod reading;
@@ -26,7 +27,6 @@ use protocol::{
     limits::PACKET_BYTES_MAX,
     mqtt::{ReasonCode, frame},
     time::Now,
-    topic::Topic,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -41,13 +41,14 @@ use super::{
 };
 use crate::{
     core::{
-        gate::{Effect, Ending, Offer, Outcome, Session, Target, Ticket},
+        gate::{Effect, Ending, Offer, Outcome, Session},
         principal::Who,
     },
     drive::{Accepted, Plane},
     shell::journal::Journal,
 };
 use admission::Presence;
+use burst::Burst;
 use feeder::Feeder;
 use pending::Pending;
 
@@ -106,6 +107,7 @@ struct Connection<S, G> {
     is_unflushed: bool,
     /// When output must have moved.
     write_until: Option<Instant>,
+    burst: Burst,
     pending: Pending,
     timer: Pin<Box<Sleep>>,
     stranger: Option<G>,
@@ -152,6 +154,7 @@ where
             is_eof: false,
             is_unflushed: false,
             write_until: None,
+            burst: Burst::default(),
             pending: Pending::default(),
             timer: Box::pin(sleep_until(until.into())),
             stranger: Some(stranger),
@@ -188,8 +191,15 @@ where
         ending
     }
 
-    /// Takes every whole packet that is in the input, and does what the session asks for after each; how many bytes that were.
+    /// Takes every whole packet that is in the input; how many bytes that were.
     async fn take_packets(&mut self) -> Result<usize, Ending> {
+        let taken = self.take_each_packet().await;
+        self.burst.begin(&self.gate.plane, &mut self.pending);
+        taken
+    }
+
+    /// Takes them, and does what the session asks for after each.
+    async fn take_each_packet(&mut self) -> Result<usize, Ending> {
         if let Some(ending) = self.run_effects().await {
             return Err(ending);
         }
@@ -228,7 +238,10 @@ where
                     ticket,
                     target,
                     payload,
-                } => self.store(ticket, target, payload),
+                } => {
+                    self.gate.metrics.published.add();
+                    self.burst.push(ticket, target, payload);
+                }
                 Effect::Follow { from, reads } => self.follow(from, &reads),
                 Effect::Subscribe(host) => {
                     let opened = self.open_commands(&host).await;
@@ -248,26 +261,6 @@ where
             }
         }
         None
-    }
-
-    fn store(&mut self, ticket: Ticket, target: Target, payload: Vec<u8>) {
-        self.gate.metrics.published.add();
-        let plane = self.gate.plane.clone();
-        let storing = async move {
-            let topic = match target {
-                Target::Own(topic) => topic,
-                Target::Bench(topic) => return plane.accept_bench(&topic, &payload).await,
-            };
-            match &*topic {
-                Topic::Events(host, sandbox) => plane.accept_events(host, sandbox, payload).await,
-                Topic::Reports(host) => plane.accept_report(host, payload).await,
-                Topic::Commands(_) => {
-                    debug_assert!(false, "nobody may publish commands");
-                    Accepted::Malformed
-                }
-            }
-        };
-        self.pending.push(ticket, storing);
     }
 
     /// Attached first, read after: what comes between is in both, and nothing in neither.

@@ -215,22 +215,30 @@ impl Journal {
     /// # Errors
     /// [`AppendError::TooLarge`] past [`RESERVE_BYTES_MAX`], [`AppendError::Failed`].
     pub async fn reserve(&self, bytes: usize) -> Result<Slot, AppendError> {
-        let permits = u32::try_from(bytes.min(RESERVE_BYTES_MAX) + JOB_BYTES)
-            .map_err(|_| AppendError::TooLarge)?;
-        if bytes > RESERVE_BYTES_MAX {
-            return Err(AppendError::TooLarge);
-        }
+        let permits = permits(bytes).ok_or(AppendError::TooLarge)?;
         let budget = Arc::clone(&self.inner.budget);
         let room = budget
             .acquire_many_owned(permits)
             .await
             .map_err(|_| AppendError::Failed)?;
-        Ok(Slot {
+        Ok(self.slot(room, bytes))
+    }
+
+    /// The same, if there is room at once and nobody waits for it.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: usize) -> Option<Slot> {
+        let budget = Arc::clone(&self.inner.budget);
+        let room = budget.try_acquire_many_owned(permits(bytes)?).ok()?;
+        Some(self.slot(room, bytes))
+    }
+
+    fn slot(&self, room: OwnedSemaphorePermit, bytes: usize) -> Slot {
+        Slot {
             journal: self.clone(),
             room,
             frames: Vec::with_capacity(bytes),
             bytes_max: bytes,
-        })
+        }
     }
 
     /// Holds back what is submitted, whoever submits it, until the cork is dropped.
@@ -290,6 +298,14 @@ impl Journal {
         // The sender lives as long as `self`, so there is no other way out of this wait.
         let _ = failed.wait_for(|&failed| failed).await;
     }
+}
+
+/// What a place of so many bytes takes of the queue's room. `None`: more than a place may have.
+fn permits(bytes: usize) -> Option<u32> {
+    (bytes <= RESERVE_BYTES_MAX)
+        .then_some(bytes + JOB_BYTES)?
+        .try_into()
+        .ok()
 }
 
 impl Drop for Inner {

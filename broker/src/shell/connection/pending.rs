@@ -9,21 +9,22 @@ use std::{
 
 use crate::{core::gate::Ticket, drive::Accepted};
 
-type Storing = Pin<Box<dyn Future<Output = Accepted> + Send>>;
+type Storing = Pin<Box<dyn Future<Output = Vec<Accepted>> + Send>>;
 
 /// What is being stored for one connection. As many as its session lets in.
 #[derive(Default)]
 pub(super) struct Pending {
-    storing: Vec<(Ticket, Storing)>,
+    storing: Vec<(Vec<Ticket>, Storing)>,
 }
 
 impl Pending {
+    /// Some that are stored together: what becomes of each comes in the same order.
     pub(super) fn push(
         &mut self,
-        ticket: Ticket,
-        storing: impl Future<Output = Accepted> + Send + 'static,
+        tickets: Vec<Ticket>,
+        storing: impl Future<Output = Vec<Accepted>> + Send + 'static,
     ) {
-        self.storing.push((ticket, Box::pin(storing)));
+        self.storing.push((tickets, Box::pin(storing)));
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -37,9 +38,11 @@ impl Pending {
         mut tell: impl FnMut(Ticket, Accepted),
     ) {
         self.storing
-            .retain_mut(|(ticket, storing)| match storing.as_mut().poll(context) {
+            .retain_mut(|(tickets, storing)| match storing.as_mut().poll(context) {
                 Poll::Ready(accepted) => {
-                    tell(*ticket, accepted);
+                    debug_assert_eq!(tickets.len(), accepted.len());
+                    let answers = tickets.iter().zip(accepted);
+                    answers.for_each(|(ticket, accepted)| tell(*ticket, accepted));
                     false
                 }
                 Poll::Pending => true,
