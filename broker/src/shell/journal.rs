@@ -12,6 +12,7 @@ mod promise;
 mod reader;
 mod recover;
 mod segment;
+mod tail;
 mod writer;
 
 pub use promise::Ticket;
@@ -237,6 +238,7 @@ impl Journal {
             journal: self.clone(),
             room,
             frames: Vec::with_capacity(bytes),
+            records: 0,
             bytes_max: bytes,
         }
     }
@@ -325,6 +327,7 @@ pub struct Slot {
     journal: Journal,
     room: OwnedSemaphorePermit,
     frames: Vec<u8>,
+    records: usize,
     bytes_max: usize,
 }
 
@@ -338,7 +341,9 @@ impl Slot {
         if entry.frame_bytes() > self.bytes_max - self.frames.len() {
             return Err(AppendError::TooLarge);
         }
-        Ok(journal::encode(entry, &mut self.frames)?)
+        journal::encode(entry, &mut self.frames)?;
+        self.records += 1;
+        Ok(())
     }
 
     /// Queue what was pushed, in the order of these calls. With nothing pushed it is a barrier: the ticket resolves when
@@ -348,6 +353,7 @@ impl Slot {
         let (done, ticket) = promise::promise();
         let job = Job {
             frames: self.frames,
+            records: self.records,
             done,
             room: self.room,
         };

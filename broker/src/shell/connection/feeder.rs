@@ -70,6 +70,10 @@ impl Feeder {
                 return Poll::Pending;
             };
             if reader.position() < self.journal.next_offset() {
+                if let Some(batch) = reader.next_live_batch(room, BATCH_BYTES) {
+                    self.reader = Some(reader);
+                    return Poll::Ready(Ok(batch));
+                }
                 self.reading = Some(tokio::task::spawn_blocking(move || {
                     let batch = reader.next_batch(room, BATCH_BYTES);
                     (reader, batch)

@@ -1,6 +1,7 @@
 //! What is committed, and where: the one thing that the writer and the readers share.
 
 use super::segment;
+use super::tail::Tail;
 use crate::core::journal::HEADER_BYTES;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub(super) struct Catalog {
     mark_bytes: u64,
     /// By first offset. Never empty once the journal is open.
     segments: Mutex<BTreeMap<u64, Segment>>,
+    tail: Tail,
     committed: watch::Sender<u64>,
 }
 
@@ -53,6 +55,7 @@ impl Catalog {
             dir: dir.to_owned(),
             mark_bytes,
             segments: Mutex::new(BTreeMap::new()),
+            tail: Tail::default(),
             committed: watch::Sender::new(0),
         }
     }
@@ -64,6 +67,11 @@ impl Catalog {
     /// The least distance of two marks, in bytes.
     pub(super) const fn mark_bytes(&self) -> u64 {
         self.mark_bytes
+    }
+
+    /// The last commits. Only what is published may be read there.
+    pub(super) const fn tail(&self) -> &Tail {
+        &self.tail
     }
 
     /// The next offset to be committed, and news of it.

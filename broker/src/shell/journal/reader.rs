@@ -2,9 +2,12 @@
 
 use super::catalog::{Catalog, Mark};
 use super::segment::{Scan, Step};
-use crate::core::journal::{Record, RecordKind};
+use super::tail::Commit;
+use crate::core::journal::{Record, RecordKind, decode};
 use std::sync::Arc;
 
+/// The most bytes one call looks through in memory: it is the runtime's thread that looks.
+const LIVE_BYTES_MAX: usize = 256 * 1024;
 /// The most bytes one call looks through. A filter that matches nothing gives its thread back this often.
 const SCAN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -147,9 +150,7 @@ impl Reader {
             let (step_from, owed) = (open.scan.position(), self.next);
             match open.scan.step(open.at)? {
                 Step::Record(record) => {
-                    if record.offset >= owed
-                        && self.filters.iter().any(|filter| filter.admits(&record))
-                    {
+                    if record.offset >= owed && self.admits(&record) {
                         records += 1;
                         bytes += record.payload.len();
                         items.push(Item::Record(record.into()));
@@ -187,6 +188,58 @@ impl Reader {
             next: self.next,
             caught_up: self.next >= limit,
         })
+    }
+
+    /// The same from memory alone, if what is next is among the last commits: nothing here blocks. `None`: ask [`Self::next_batch`].
+    pub fn next_live_batch(&mut self, records_max: usize, bytes_max: usize) -> Option<Batch> {
+        let (limit, start) = (self.catalog.next(), self.next);
+        let (mut items, mut records, mut bytes, mut scanned) = (Vec::new(), 0, 0, 0);
+        if self.next < self.catalog.oldest() {
+            return None; // No longer kept, which is for the other way to say.
+        }
+        let (mut held, mut at) = (None::<Commit>, 0);
+        while self.next < limit
+            && records < records_max
+            && bytes < bytes_max
+            && scanned < LIVE_BYTES_MAX
+        {
+            let commit = match held.take().filter(|commit| at < commit.frames.len()) {
+                Some(commit) => commit,
+                None => match self.catalog.tail().find(self.next) {
+                    Some(commit) => {
+                        at = 0;
+                        commit
+                    }
+                    None => break,
+                },
+            };
+            // What was sealed in this process decodes; if it did not, the disk would say so.
+            let Ok((record, whole)) = decode(commit.frames.get(at..).unwrap_or_default()) else {
+                break;
+            };
+            scanned += whole;
+            if record.offset >= self.next {
+                self.next = record.offset + 1;
+                if self.admits(&record) {
+                    records += 1;
+                    bytes += record.payload.len();
+                    items.push(Item::Record(record.into()));
+                }
+            }
+            at += whole;
+            held = Some(commit);
+        }
+        // The segment that was open is behind by now; the next one is opened near the place.
+        self.open = self.open.take().filter(|open| open.at >= self.next);
+        (self.next > start || start >= limit).then_some(Batch {
+            items,
+            next: self.next,
+            caught_up: self.next >= limit,
+        })
+    }
+
+    fn admits(&self, record: &Record<'_>) -> bool {
+        self.filters.iter().any(|filter| filter.admits(record))
     }
 
     /// The segment that holds `next`, opened if it is not. `None`: `next` moved instead, over a gap.

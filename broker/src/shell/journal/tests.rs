@@ -1,5 +1,7 @@
 //! Tests of `journal`.
 
+mod live;
+
 use super::*;
 use crate::core::journal::{HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind};
 use std::fs::OpenOptions;

@@ -2,6 +2,7 @@
 
 use super::catalog::{Catalog, Mark};
 use super::promise::{Promise, wake_all};
+use super::tail::Commit;
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
 use crate::shell::clock;
@@ -27,6 +28,8 @@ const GATHER_PAUSES_MAX: usize = 3;
 pub(super) struct Job {
     /// Encoded, not sealed. None at all is a barrier.
     pub(super) frames: Vec<u8>,
+    /// How many.
+    pub(super) records: usize,
     /// Told the first offset, once everything up to here is durable.
     pub(super) done: Promise,
     /// Room in the queue, given back when the job is done.
@@ -77,22 +80,22 @@ impl Writer {
     /// Write until nobody can append any more, or until the first failure.
     pub(super) fn run(mut self, queue: &Receiver<Vec<Job>>) {
         let mut wakers = Vec::new();
-        let mut last_jobs = 0;
+        let mut last_records = 0;
         while let Ok(mut jobs) = queue.recv() {
             let mut bytes = drain(queue, &mut jobs);
             for _ in 0..GATHER_PAUSES_MAX {
-                let before = jobs.len();
-                if before >= last_jobs {
+                let before = records(&jobs);
+                if before >= last_records {
                     break;
                 }
                 // Not a wait on the queue, where each arrival would wake us. Nothing breaks if it ends early.
                 std::thread::park_timeout(GATHER_PAUSE);
                 bytes = drain(queue, &mut jobs);
-                if jobs.len() == before {
+                if records(&jobs) == before {
                     break;
                 }
             }
-            last_jobs = jobs.len();
+            last_records = records(&jobs);
             match self.commit(&mut jobs, bytes) {
                 Ok(offsets) => {
                     for (job, offset) in jobs.into_iter().zip(offsets) {
@@ -135,14 +138,19 @@ impl Writer {
             .write_all_at(&buffer, self.active.end_bytes)
             .context("write journal")?;
         self.sync()?;
-        let records = next - self.active.next;
-        self.active.end_bytes += super::segment::length(buffer.len());
+        let (first, bytes) = (self.active.next, super::segment::length(buffer.len()));
+        self.active.end_bytes += bytes;
         self.active.next = next;
         self.status.count(|stats| {
             stats.commits += 1;
-            stats.records += records;
-            stats.bytes += super::segment::length(buffer.len());
-            stats.commit_records.observe(records);
+            stats.records += next - first;
+            stats.bytes += bytes;
+            stats.commit_records.observe(next - first);
+        });
+        self.catalog.tail().push(Commit {
+            first,
+            next,
+            frames: Arc::new(buffer),
         });
         self.catalog
             .publish(self.active.first, self.active.end_bytes, next);
@@ -205,6 +213,10 @@ impl Writer {
             );
         }
     }
+}
+
+fn records(jobs: &[Job]) -> usize {
+    jobs.iter().map(|job| job.records).sum()
 }
 
 /// Everything queued behind the first jobs, up to the size of one commit; the bytes of all.

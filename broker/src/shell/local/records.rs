@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     core::journal::RecordKind,
+    drive::Plane,
     shell::journal::{Filter, Item, Reader},
 };
 
@@ -106,13 +107,18 @@ async fn read(
 ) {
     let mut committed = api.plane.journal().committed();
     loop {
-        let step = api.plane.blocking(move |_| {
-            let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
-            let mut piece = Vec::new();
-            batch.items.iter().for_each(|item| put(&mut piece, item));
-            Ok((reader, Bytes::from(piece), batch.caught_up))
-        });
-        let (back, piece, caught_up) = match step.await {
+        let live = reader.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
+        let step = match live {
+            Some(batch) => Ok((reader, batch)),
+            None => {
+                let read = move |_: &Plane| {
+                    let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
+                    Ok((reader, batch))
+                };
+                api.plane.blocking(read).await
+            }
+        };
+        let (back, batch) = match step {
             Ok(step) => step,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "the journal cannot be read");
@@ -121,10 +127,12 @@ async fn read(
             }
         };
         reader = back;
-        if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
+        let mut piece = Vec::new();
+        batch.items.iter().for_each(|item| put(&mut piece, item));
+        if !piece.is_empty() && pieces.send(Ok(Bytes::from(piece))).await.is_err() {
             break;
         }
-        if !caught_up {
+        if !batch.caught_up {
             continue;
         }
         let next = reader.position();
