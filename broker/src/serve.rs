@@ -28,6 +28,7 @@ use crate::{
         local::LocalSocket,
         metrics::Metrics,
         registry::{End, Registry, close_withdrawn},
+        room::Room,
         router::Router,
         store::{AuditEntry, Store},
     },
@@ -76,6 +77,7 @@ pub struct Broker {
 /// What is on disk, opened.
 struct Opened {
     store: Store,
+    room: Room,
     journal: Journal,
     bench: Option<Journal>,
     keys: SigningKeys,
@@ -102,6 +104,7 @@ impl Broker {
         let router = Router::spawn(config.router).await.context("start router")?;
         let parts = Parts {
             store: opened.store,
+            room: opened.room,
             journal: opened.journal,
             bench: opened.bench,
             admitted: config.admitted,
@@ -221,6 +224,8 @@ impl Broker {
 /// Everything on disk, in the order that makes a second broker, or a lost key, show before anything is written.
 fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let directory = DataDir::open(&config.data_dir)?;
+    Store::refuse_newer(&directory.store())?;
+    let room = Room::open(directory.root(), config.disk_reserve_bytes)?;
     // Its lock comes first: one broker for each data directory.
     let journal = Journal::open(&directory.journal(), config.durability)?;
     let bench = match config.admitted.bench {
@@ -231,8 +236,11 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let certificates = Certificates::open(&directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
     let store = Store::open(&directory.store())?;
+    store.use_ballast(&room);
+    journal.use_ballast(&room);
     Ok(Opened {
         store,
+        room,
         journal,
         bench,
         keys,

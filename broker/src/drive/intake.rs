@@ -15,7 +15,10 @@ use crate::{
         dedup::Sighting,
         journal::{Entry, RecordKind},
     },
-    shell::journal::{Journal, Slot},
+    shell::{
+        journal::{Journal, Slot},
+        room::Waits,
+    },
 };
 
 /// How long a payload may wait for room in the journal's queue. Past that the disk does not keep up, and the sender is told so.
@@ -54,8 +57,12 @@ impl Plane {
         let Some(mark) = BatchMark::read(host, sandbox, payload) else {
             return Accepted::Malformed;
         };
+        // Before it is remembered: what was seen and is not journaled would pass for a repeat.
+        if self.room().refuse(Waits::Event).is_some() {
+            return Accepted::Busy;
+        }
         let entry = self.entry(RecordKind::Event, host, Some(sandbox), payload);
-        let mut slot = match self.room(self.journal(), entry.frame_bytes()).await {
+        let mut slot = match self.place(self.journal(), entry.frame_bytes()).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
@@ -102,6 +109,9 @@ impl Plane {
         else {
             return Accepted::Malformed;
         };
+        if self.room().refuse(Waits::Report).is_some() {
+            return Accepted::Busy;
+        }
         let report = verified.into_value();
         let hash = *blake3::hash(&payload).as_bytes();
         let time = self.now();
@@ -130,7 +140,7 @@ impl Plane {
         };
         let bytes =
             entry.frame_bytes() + wrapped.as_ref().map_or(0, |(_, entry)| entry.frame_bytes());
-        let mut slot = match self.room(self.journal(), bytes).await {
+        let mut slot = match self.place(self.journal(), bytes).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
@@ -218,7 +228,7 @@ impl Plane {
         }
     }
 
-    pub(super) async fn room(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
+    pub(super) async fn place(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
         match timeout(ROOM_WAIT, journal.reserve(bytes)).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(Accepted::Failed),

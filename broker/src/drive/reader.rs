@@ -19,6 +19,7 @@ use crate::{
     shell::{
         journal::Journal,
         keys::fill_random,
+        room::Waits,
         store::{NewReader, ReaderRow},
     },
 };
@@ -161,6 +162,9 @@ impl Plane {
         let Some(payload) = bench_payload(topic, payload) else {
             return Accepted::Malformed;
         };
+        if self.room().refuse(Waits::Bench).is_some() {
+            return Accepted::Busy;
+        }
         let entry = Entry {
             kind: RecordKind::Bench,
             host: BENCH_HOST,
@@ -168,7 +172,7 @@ impl Plane {
             time_ms: self.now().0,
             payload: &payload,
         };
-        let mut slot = match self.room(journal, entry.frame_bytes()).await {
+        let mut slot = match self.place(journal, entry.frame_bytes()).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };

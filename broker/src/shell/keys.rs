@@ -37,6 +37,12 @@ impl DataDir {
         Ok(directory)
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A file below `keys/`.
     #[must_use]
     pub fn key(&self, name: &str) -> PathBuf {

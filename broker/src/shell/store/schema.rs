@@ -1,10 +1,37 @@
 //! The tables, and how older ones become these.
 
-use anyhow::{Context as _, bail};
-use rusqlite::{Connection, TransactionBehavior};
+use anyhow::Context as _;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use std::path::Path;
 
 /// Step `n` takes a database from version `n` to `n + 1`. Steps are only ever added.
 const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+
+/// Look at the database at `path` before anything in its directory is touched; one that is not there is as old as can be.
+pub(super) fn refuse_newer(path: &Path) -> anyhow::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // What its log holds stays in its log.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .context("read store version")?;
+    if usize::try_from(version).is_ok_and(|version| version <= STEPS.len()) {
+        return Ok(());
+    }
+    Err(newer(version))
+}
+
+fn newer(version: i64) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the store has version {version}, and this program knows versions up to {}: a newer program wrote it. Run that one, or \
+         restore a backup from before",
+        STEPS.len()
+    )
+}
 
 /// Bring the database up to date, one transaction for each step.
 pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
@@ -23,10 +50,7 @@ pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
             if usize::try_from(version) == Ok(STEPS.len()) {
                 return Ok(());
             }
-            bail!(
-                "the store has version {version}, and this program knows versions up to {}",
-                STEPS.len()
-            );
+            return Err(newer(version));
         };
         step.execute_batch(sql)
             .with_context(|| format!("migrate store from version {version}"))?;
