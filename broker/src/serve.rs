@@ -49,6 +49,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is opened: a signal must not find it half open.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    // A file that may grow no further is then an error that says so, and not the end without a word.
+    let limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _ignored = signal(limit).context("listen for SIGXFSZ")?;
     descriptors::raise();
     let broker = Broker::start(config).await?;
     let stop = async move {
@@ -200,7 +203,7 @@ impl Broker {
         let router = plane.router().clone();
         let ended = tokio::select! {
             () = stop => Ok(()),
-            () = plane.failed() => Err(anyhow!("the journal or the store has failed; start the broker again once the disk is well")),
+            () = plane.failed() => Err(anyhow!("the journal or the store has failed, and nothing more is acknowledged: start the broker again once the disk is well")),
             error = router.failed() => Err(error.context("the router has failed")),
             _ = &mut local => Err(anyhow!("the local socket ended")),
             _ = &mut gate => Err(anyhow!("the gate ended")),

@@ -268,14 +268,17 @@ impl Seen {
     fn hold(&mut self, bytes: u64) -> anyhow::Result<()> {
         match fallocate(&self.ballast, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
-            Err(Errno::NOTSUP | Errno::NOSYS) => {
+            Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
+                return Err(error).context("hold ballast");
+            }
+            Err(error) => {
                 self.is_unable = true;
                 tracing::warn!(
-                    "this file system holds no space for a file: where others fill it, nothing can be written"
+                    %error,
+                    "no space can be held on this disk: where others fill it, nothing at all can be written"
                 );
                 return Ok(());
             }
-            Err(error) => return Err(error).context("hold ballast"),
         }
         self.ballast.sync_all().context("hold ballast")
     }

@@ -48,8 +48,10 @@ impl Ahead {
             match fallocate(file, FallocateFlags::KEEP_SIZE, from, wanted - from) {
                 Ok(()) => self.to_bytes = wanted,
                 Err(Errno::INTR) => {}
-                Err(Errno::NOSPC) if ballast.is_some_and(Room::give_way) => {}
-                Err(Errno::NOSPC) => anyhow::bail!("no room is left on the disk: free some"),
+                Err(Errno::NOSPC | Errno::DQUOT) if ballast.is_some_and(Room::give_way) => {}
+                Err(Errno::NOSPC | Errno::DQUOT) => {
+                    anyhow::bail!("no room is left on the disk: free some")
+                }
                 // The write itself will say what is wrong, if anything is.
                 Err(_) => self.is_unable = true,
             }
