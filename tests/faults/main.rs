@@ -8,10 +8,13 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod clock;
 mod disk;
 mod io;
 mod kill;
 mod mount;
+mod operator;
 mod publisher;
 mod reader;
 mod site;
+mod start;

@@ -102,16 +102,14 @@ impl Site {
         });
     }
 
-    /// A figure of the metrics.
+    /// A figure of the metrics; of one that has a fraction, the whole part.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let page = local::get(&self.world.socket(), "/v1/metrics").unwrap();
         let page = String::from_utf8(page).unwrap();
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
-            .parse()
-            .unwrap()
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("{name} is not in\n{page}"));
+        value.split('.').next().unwrap().parse().unwrap()
     }
 
     /// Adds a host and revokes it, which must succeed and be in the audit trail.
@@ -138,9 +136,7 @@ impl Site {
 
     /// Revokes a host, which must succeed and be in the audit trail.
     pub(crate) fn revoke(&self, name: &str) {
-        self.world
-            .outhaul_ok(&["host", "revoke", name])
-            .unwrap();
+        self.world.outhaul_ok(&["host", "revoke", name]).unwrap();
         assert!(
             self.audit_has("host.revoked", name),
             "the revocation of {name} is on record"

@@ -2,27 +2,46 @@
 
 use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Step `n` takes a database from version `n` to `n + 1`. Steps are only ever added.
 const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
+/// Where a database has its version, as the file's head shows it, big end first.
+const VERSION_AT: u64 = 60;
+
 /// Look at the database at `path` before anything in its directory is touched; one that is not there is as old as can be.
 pub(super) fn refuse_newer(path: &Path) -> anyhow::Result<()> {
-    if !path.exists() {
+    let Ok(file) = File::open(path) else {
+        return Ok(()); // Whoever opens it to use it says what is wrong.
+    };
+    let mut version = [0; 4];
+    if file.read_exact_at(&mut version, VERSION_AT).is_ok() {
+        refuse(i64::from(u32::from_be_bytes(version)))?;
+    }
+    drop(file);
+    // What its log holds counts, and stays in its log.
+    let log = path.with_extension("db-wal");
+    if !log.metadata().is_ok_and(|log| log.len() > 0) {
         return Ok(());
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let connection = Connection::open_with_flags(path, flags)?;
-    // What its log holds stays in its log.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let version: i64 = connection
+    let version = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .context("read store version")?;
+    refuse(version)
+}
+
+fn refuse(version: i64) -> anyhow::Result<()> {
     if usize::try_from(version).is_ok_and(|version| version <= STEPS.len()) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(newer(version))
     }
-    Err(newer(version))
 }
 
 fn newer(version: i64) -> anyhow::Error {
