@@ -1,6 +1,6 @@
 //! A broker's full disk, seen from a host: what runs goes on, what was ordered to stop stops, and everything that was said arrives.
 
-use tests::{docker, wait, world::World};
+use tests::{docker, local, wait, world::World};
 
 use crate::mount::{self, Kind, Mount};
 
@@ -38,10 +38,13 @@ fn while_the_brokers_disk_is_full_sandboxes_run_on_and_stop_when_told_and_all_th
     });
 
     disk.fill();
-    let refused = wait::until("nothing new to be taken", || {
-        let output = launch("late", "true");
-        (!output.status.success()).then(|| String::from_utf8(output.stderr).unwrap())
+    wait::until("the broker to see it", || {
+        let status = local::get_json(&world.socket(), "/v1/status").ok()?;
+        (!status["reasons"].as_array()?.is_empty()).then_some(())
     });
+    let refused = launch("late", "true");
+    assert!(!refused.status.success());
+    let refused = String::from_utf8(refused.stderr).unwrap();
     assert!(
         refused.contains("nearly full: free some space"),
         "{refused}"
