@@ -58,6 +58,9 @@ install_packages() {
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
     command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+    command -v strace >/dev/null || missing+=(strace)
+    command -v faketime >/dev/null || missing+=(faketime)
+    command -v mkfs.ext4 >/dev/null || [ -x /usr/sbin/mkfs.ext4 ] || missing+=(e2fsprogs)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \

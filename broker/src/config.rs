@@ -33,6 +33,12 @@ const RECOVERY_WINDOW_HOURS_MAX: u64 = 90 * 24;
 const INSTALL_KEY_HOURS: u64 = 24;
 /// The most of it, in hours: a week.
 const INSTALL_KEY_HOURS_MAX: u64 = 7 * 24;
+/// What is kept free on the disk, in MiB.
+const DISK_RESERVE_MIB: u64 = 256;
+/// The least that may be asked for as reserve, in MiB: a reserve that one commit takes is none.
+const DISK_RESERVE_MIB_MIN: u64 = 16;
+/// The most, in MiB: a tebibyte. Of any disk it is an eighth at most.
+const DISK_RESERVE_MIB_MAX: u64 = 1024 * 1024;
 /// Ranges of load balancers: each connection is compared with all.
 const NETWORKS_MAX: usize = 64;
 /// The longest configuration file, in bytes.
@@ -79,6 +85,9 @@ pub struct ServeFlags {
     /// Hours that an unused install key is good [default: 24]
     #[arg(long, env = "OUTHAUL_INSTALL_KEY_HOURS", value_name = "HOURS")]
     pub install_key_hours: Option<u64>,
+    /// MiB of the disk that are kept for what must always work [default: 256, or an eighth of a small disk]
+    #[arg(long, env = "OUTHAUL_DISK_RESERVE_MIB", value_name = "MIB")]
+    pub disk_reserve_mib: Option<u64>,
     /// Let readers in: people and programs with a reader token, over MQTT 5 and 3.1.1 [default: off]
     #[arg(
         long,
@@ -126,6 +135,8 @@ pub struct RawConfig {
     pub recovery_window_hours: Option<u64>,
     /// Hours that an unused install key is good.
     pub install_key_hours: Option<u64>,
+    /// MiB of the disk that are kept free.
+    pub disk_reserve_mib: Option<u64>,
     /// Whether readers are let in.
     pub allow_readers: Option<bool>,
     /// Whether load tests are let in.
@@ -173,6 +184,8 @@ pub struct Config {
     pub recovery_window: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
+    /// What is kept free on the disk, in bytes.
+    pub disk_reserve_bytes: u64,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
     /// Load balancers, from which a PROXY header comes first.
@@ -243,6 +256,7 @@ impl RawConfig {
             durability: self.durability.or(below.durability),
             recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
+            disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
             allow_readers: self.allow_readers.or(below.allow_readers),
             allow_bench: self.allow_bench.or(below.allow_bench),
             proxy_protocol_from: self.proxy_protocol_from.or(below.proxy_protocol_from),
@@ -304,6 +318,7 @@ impl From<ServeFlags> for RawConfig {
             durability: flags.durability,
             recovery_window_hours: flags.recovery_window_hours,
             install_key_hours: flags.install_key_hours,
+            disk_reserve_mib: flags.disk_reserve_mib,
             allow_readers: flags.allow_readers,
             allow_bench: flags.allow_bench,
             proxy_protocol_from: flags.proxy_protocol_from,
@@ -349,6 +364,7 @@ impl TryFrom<RawConfig> for Config {
                 raw.install_key_hours.unwrap_or(INSTALL_KEY_HOURS),
                 1..=INSTALL_KEY_HOURS_MAX,
             )?,
+            disk_reserve_bytes: reserve_bytes(raw.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB))?,
             admitted: Admitted {
                 readers: raw.allow_readers.unwrap_or(false),
                 bench: raw.allow_bench.unwrap_or(false),
@@ -464,6 +480,15 @@ fn hours(
         );
     }
     Ok(Duration::from_secs(hours * 3600))
+}
+
+fn reserve_bytes(mib: u64) -> anyhow::Result<u64> {
+    if !(DISK_RESERVE_MIB_MIN..=DISK_RESERVE_MIB_MAX).contains(&mib) {
+        bail!(
+            "disk_reserve_mib is {mib}; allowed is {DISK_RESERVE_MIB_MIN} to {DISK_RESERVE_MIB_MAX}"
+        );
+    }
+    Ok(mib * 1024 * 1024)
 }
 
 fn parse_networks(ranges: &[String]) -> anyhow::Result<Vec<Network>> {

@@ -13,13 +13,11 @@ mod identity;
 mod intake;
 mod reader;
 mod rebuild;
+mod time;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -40,13 +38,19 @@ use crate::{
         dedup::StreamTable,
         exchange::HostKey,
         hosts::HostState,
+        lag::Lag,
         presence::{Change, Presence},
         principal::Who,
         reader::{Accounts, Admitted, BadReader},
     },
     shell::{
-        certificate::Facts, clock, journal::Journal, keys::fill_random, router::Router,
-        store::Store,
+        certificate::Facts,
+        clock,
+        journal::Journal,
+        keys::fill_random,
+        room::Room,
+        router::Router,
+        store::{Store, Trouble},
     },
 };
 
@@ -194,6 +198,8 @@ pub struct Parts {
     pub recovery_window: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
+    /// Room on the disk.
+    pub room: Room,
     /// The authority that bundles carry, `name:port`.
     pub address: String,
     /// The certificates, as others may know them.
@@ -227,6 +233,8 @@ struct Inner {
     following: Arc<tokio::sync::RwLock<()>>,
     /// The greatest time ever shown: it never goes back.
     floor_ms: AtomicU64,
+    /// How time goes on while the clock is behind that.
+    lag: Mutex<Lag>,
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
@@ -271,14 +279,7 @@ impl Plane {
     /// # Errors
     /// The store or the journal cannot be read, or the system gives no random bytes.
     pub fn open(parts: Parts) -> anyhow::Result<Self> {
-        let time = clock::unix();
-        let floor = UnixMillis(parts.store.advance_time(time.0)?);
-        if floor > time {
-            tracing::warn!(
-                behind_s = floor.since(time).as_secs(),
-                "the clock is behind the time shown before"
-            );
-        }
+        let floor = UnixMillis(parts.store.advance_time(clock::unix().0)?);
         let mut key = Zeroizing::new([0; 32]);
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
@@ -296,6 +297,7 @@ impl Plane {
             submitting: tokio::sync::Mutex::new(()),
             applying: Mutex::new(()),
             floor_ms: AtomicU64::new(floor.0),
+            lag: Mutex::default(),
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
@@ -304,8 +306,11 @@ impl Plane {
         let plane = Self {
             inner: Arc::new(inner),
         };
+        plane.room().look();
         plane.rebuild().context("read the journal")?;
+        plane.look_at_clock();
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
+        tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));
         Ok(plane)
     }
 
@@ -316,7 +321,7 @@ impl Plane {
     /// [`Denied`].
     pub fn check_token(&self, token: &[u8], now: UnixMillis) -> Result<Grant, Denied> {
         let issuer = self.inner.parts.issuer.public();
-        let now = now.max(UnixMillis(self.inner.floor_ms.load(Ordering::Relaxed)));
+        let now = now.max(self.now());
         let grant = token::check(token, &[issuer], &self.inner.audience, now)?;
         let hosts = self
             .inner
@@ -414,16 +419,10 @@ impl Plane {
         &self.inner.parts.address
     }
 
-    /// The time: the clock's, or the greatest that was ever shown if that is later.
+    /// Room on the disk.
     #[must_use]
-    pub fn now(&self) -> UnixMillis {
-        let time = clock::unix().0;
-        UnixMillis(
-            self.inner
-                .floor_ms
-                .fetch_max(time, Ordering::Relaxed)
-                .max(time),
-        )
+    pub fn room(&self) -> &Room {
+        &self.inner.parts.room
     }
 
     /// Whether the operator of `host` is connected.
@@ -496,6 +495,7 @@ impl Plane {
         tokio::select! {
             () = self.inner.parts.journal.failed() => {}
             () = bench => {}
+            () = self.inner.parts.store.failed() => {}
             _ = broken.wait_for(|broken| *broken) => {}
         }
     }
@@ -509,7 +509,10 @@ impl Plane {
                 .poll(&mut context)
                 .is_ready()
         };
-        *self.inner.broken.borrow() || journals.into_iter().flatten().any(&mut has_failed)
+        let is_store_broken = self.store().trouble() == Some(Trouble::Failed);
+        *self.inner.broken.borrow()
+            || is_store_broken
+            || journals.into_iter().flatten().any(&mut has_failed)
     }
 
     /// Runs what blocks away from the runtime's threads.

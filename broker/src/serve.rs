@@ -28,6 +28,7 @@ use crate::{
         local::LocalSocket,
         metrics::Metrics,
         registry::{End, Registry, close_withdrawn},
+        room::Room,
         router::Router,
         store::{AuditEntry, Store},
     },
@@ -48,6 +49,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is opened: a signal must not find it half open.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    // A file that may grow no further is then an error that says so, and not the end without a word.
+    let limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _ignored = signal(limit).context("listen for SIGXFSZ")?;
     descriptors::raise();
     let broker = Broker::start(config).await?;
     let stop = async move {
@@ -76,6 +80,7 @@ pub struct Broker {
 /// What is on disk, opened.
 struct Opened {
     store: Store,
+    room: Room,
     journal: Journal,
     bench: Option<Journal>,
     keys: SigningKeys,
@@ -102,6 +107,7 @@ impl Broker {
         let router = Router::spawn(config.router).await.context("start router")?;
         let parts = Parts {
             store: opened.store,
+            room: opened.room,
             journal: opened.journal,
             bench: opened.bench,
             admitted: config.admitted,
@@ -197,7 +203,7 @@ impl Broker {
         let router = plane.router().clone();
         let ended = tokio::select! {
             () = stop => Ok(()),
-            () = plane.failed() => Err(anyhow!("the journal or the store has failed; start the broker again once the disk is well")),
+            () = plane.failed() => Err(anyhow!("the journal or the store has failed, and nothing more is acknowledged: start the broker again once the disk is well")),
             error = router.failed() => Err(error.context("the router has failed")),
             _ = &mut local => Err(anyhow!("the local socket ended")),
             _ = &mut gate => Err(anyhow!("the gate ended")),
@@ -221,6 +227,8 @@ impl Broker {
 /// Everything on disk, in the order that makes a second broker, or a lost key, show before anything is written.
 fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let directory = DataDir::open(&config.data_dir)?;
+    Store::refuse_newer(&directory.store())?;
+    let room = Room::open(directory.root(), config.disk_reserve_bytes)?;
     // Its lock comes first: one broker for each data directory.
     let journal = Journal::open(&directory.journal(), config.durability)?;
     let bench = match config.admitted.bench {
@@ -231,8 +239,11 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let certificates = Certificates::open(&directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
     let store = Store::open(&directory.store())?;
+    store.use_ballast(&room);
+    journal.use_ballast(&room);
     Ok(Opened {
         store,
+        room,
         journal,
         bench,
         keys,

@@ -12,5 +12,6 @@ pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod registry;
+pub mod room;
 pub mod router;
 pub mod store;

@@ -1,10 +1,20 @@
-//! What the broker keeps when it is killed: acknowledged means durable, whatever the moment.
+//! What the broker keeps, and what it says, when it is killed, and when its disk or its clock fails. Faults are real ones: file
+//! systems that are full, system calls that fail (strace), a clock that lies (faketime). They need root, as Docker does.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "in a test a failed step is a failed test"
 )]
 
+mod clock;
+mod disk;
+mod io;
 mod kill;
+mod mount;
+mod operator;
 mod publisher;
 mod reader;
+mod site;
+mod start;

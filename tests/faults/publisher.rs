@@ -44,6 +44,10 @@ pub(crate) struct Publisher {
 pub(crate) struct Shared {
     /// Batches that were acknowledged.
     pub(crate) acknowledged: AtomicU64,
+    /// Batches that were told to wait.
+    pub(crate) waited: AtomicU64,
+    /// Batches that were sent, again and again perhaps.
+    pub(crate) sent: AtomicU64,
     /// Nothing new is made; what waits is still sent.
     pub(crate) is_over: AtomicBool,
 }
@@ -85,10 +89,36 @@ impl Publisher {
         Secret::from_seed(&Zeroizing::new(self.seed))
     }
 
+    /// A connection that has proven itself.
+    pub(crate) fn connect(&self) -> anyhow::Result<Client> {
+        let client_id = format!("{}/{}", self.host, self.sandbox);
+        let mut client = Client::dial(self.port, &self.ca)?;
+        match client.connect(&client_id, &self.token, &self.secret())? {
+            Said::ConnAck(ReasonCode::SUCCESS) => Ok(client),
+            other => bail!("the broker said {other:?}"),
+        }
+    }
+
+    /// Sends one batch over a connection of its own; what the broker said, if it said anything.
+    pub(crate) fn publish(&self, batch: &[u8]) -> anyhow::Result<Said> {
+        let mut client = self.connect()?;
+        let topic = Topic::Events(self.host.clone(), self.sandbox.clone()).to_string();
+        let delivery = Delivery::at_least_once(PacketId::MIN);
+        client.send(&ClientPacket::Publish(Publish::new(
+            &topic, delivery, batch,
+        )))?;
+        client.receive()
+    }
+
+    /// Writes its stream.
+    pub(crate) fn writer(&self) -> Writer {
+        let stream = stream_id(&self.host, &self.sandbox);
+        Writer::new(self.secret(), stream, [1; 8])
+    }
+
     /// Publishes until the test is over and everything is acknowledged; every batch, in order.
     pub(crate) fn run(&self, shared: &Arc<Shared>) -> Vec<Vec<u8>> {
-        let stream = stream_id(&self.host, &self.sandbox);
-        let mut writer = Writer::new(self.secret(), stream, [1; 8]);
+        let mut writer = self.writer();
         let (mut waiting, mut acknowledged) = (VecDeque::new(), Vec::new());
         loop {
             // A broken connection is what this test is about: dial again.
@@ -107,12 +137,7 @@ impl Publisher {
         waiting: &mut VecDeque<Vec<u8>>,
         acknowledged: &mut Vec<Vec<u8>>,
     ) -> anyhow::Result<()> {
-        let client_id = format!("{}/{}", self.host, self.sandbox);
-        let mut client = wait::until("the broker to take a connection", || {
-            let mut client = Client::dial(self.port, &self.ca).ok()?;
-            let said = client.connect(&client_id, &self.token, &self.secret());
-            matches!(said, Ok(Said::ConnAck(ReasonCode::SUCCESS))).then_some(client)
-        });
+        let mut client = wait::until("the broker to take a connection", || self.connect().ok());
         let mut in_flight = 0;
         let mut next_id = 1;
         loop {
@@ -129,6 +154,7 @@ impl Publisher {
                 let delivery = Delivery::at_least_once(id);
                 let publish = Publish::new(&topic, delivery, &waiting[in_flight]);
                 client.send(&ClientPacket::Publish(publish))?;
+                shared.sent.fetch_add(1, Ordering::Relaxed);
                 in_flight += 1;
             }
             if in_flight == 0 {
@@ -140,13 +166,18 @@ impl Publisher {
                     in_flight -= 1;
                     shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
+                Said::PubAck(ReasonCode::QUOTA_EXCEEDED) => {
+                    shared.waited.fetch_add(1, Ordering::Relaxed);
+                    bail!("the broker has no room");
+                }
                 other => bail!("the broker said {other:?}"),
             }
         }
     }
 }
 
-fn batch(writer: &mut Writer) -> Vec<u8> {
+/// One more batch.
+pub(crate) fn batch(writer: &mut Writer) -> Vec<u8> {
     let event = Event {
         time: wait::now(),
         kind: Kind::Stdout,

@@ -33,6 +33,16 @@ pub fn post(socket: &Path, path: &str, content_type: &str, body: &[u8]) -> anyho
     ask(socket, "POST", path, content_type, body)
 }
 
+/// Who serves a socket.
+///
+/// # Errors
+/// If nobody does.
+pub fn peer(socket: &Path) -> anyhow::Result<rustix::process::Pid> {
+    let stream = UnixStream::connect(socket).context("reach the broker")?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).context("ask who serves")?;
+    Ok(peer.pid)
+}
+
 fn ask(
     socket: &Path,
     method: &str,

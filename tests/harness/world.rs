@@ -47,6 +47,10 @@ pub struct BrokerTerms<'a> {
     pub files_at_first: Option<u32>,
     /// More flags of `outhaul serve`.
     pub flags: &'a [&'a str],
+    /// More variables of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// How large a file it may write, in blocks of 512 bytes.
+    pub file_blocks_max: Option<u32>,
 }
 
 impl World {
@@ -135,22 +139,10 @@ impl World {
     /// # Errors
     /// If it ends instead.
     pub fn start_broker_with(&mut self, terms: BrokerTerms<'_>) -> anyhow::Result<()> {
-        let listen = format!("127.0.0.1:{}", self.port);
-        let address = format!("localhost:{}", self.port);
-        let data = self.path("broker");
-        let data = data.to_string_lossy();
-        let mut arguments = vec![
-            "serve",
-            "--data-dir",
-            &data,
-            "--listen",
-            &listen,
-            "--public-address",
-            &address,
-        ];
+        let arguments = self.serve_arguments();
+        let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         arguments.extend(terms.log.iter().flat_map(|filter| ["--log", filter]));
         arguments.extend(terms.flags);
-        arguments.extend(self.broker_flags.iter().map(String::as_str));
         let mut child = self.spawn("outhaul", "broker", &arguments, terms)?;
         let socket = self.socket();
         let ready = wait::until("the broker to be ready", || match child.try_wait() {
@@ -160,6 +152,22 @@ impl World {
         self.broker = Some(child);
         anyhow::ensure!(ready, "the broker ended: {}", self.log("broker"));
         Ok(())
+    }
+
+    /// What the broker is started with, unless there are other terms.
+    #[must_use]
+    pub fn serve_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "serve".to_owned(),
+            "--data-dir".to_owned(),
+            self.path("broker").to_string_lossy().into_owned(),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{}", self.port),
+            "--public-address".to_owned(),
+            format!("localhost:{}", self.port),
+        ];
+        arguments.extend(self.broker_flags.iter().cloned());
+        arguments
     }
 
     /// Makes a dispatcher key and adds the host.
@@ -305,6 +313,16 @@ impl World {
             .is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Waits until the broker has ended by itself; with what code.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn wait_broker_end(&mut self) -> anyhow::Result<Option<i32>> {
+        let mut child = self.broker.take().context("no broker runs")?;
+        let status = wait::until("the broker to end", || child.try_wait().ok().flatten());
+        Ok(status.code())
+    }
+
     /// Has the broker read its files again, as `kill -HUP` does.
     ///
     /// # Errors
@@ -425,7 +443,12 @@ impl World {
             .append(true)
             .open(self.path("log").join(log))?;
         let path = Programs::get().path(program);
-        let limits: Vec<_> = [("-n", terms.files_max), ("-Sn", terms.files_at_first)]
+        let limits = [
+            ("-n", terms.files_max),
+            ("-Sn", terms.files_at_first),
+            ("-f", terms.file_blocks_max),
+        ];
+        let limits: Vec<_> = limits
             .into_iter()
             .filter_map(|(flag, files)| Some(format!("ulimit {flag} {}; ", files?)))
             .collect();
@@ -440,6 +463,7 @@ impl World {
         };
         command
             .args(arguments)
+            .envs(terms.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

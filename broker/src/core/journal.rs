@@ -146,7 +146,10 @@ pub enum HeaderError {
     #[error("segment header is damaged")]
     Damaged,
     /// Written by another version of this program.
-    #[error("segment has format version {0}, and this program reads version {FORMAT_VERSION}")]
+    #[error(
+        "segment has format version {0}, and this program reads version {FORMAT_VERSION}: run the program that wrote it, or \
+         restore a backup from before"
+    )]
     Version(u32),
 }
 

@@ -58,6 +58,14 @@ impl Plane {
             if self.inner.errands.send(Errand::Say(done)).await.is_ok() {
                 let _ = said.await;
             }
+            // So that the next start begins no earlier.
+            let advance = |plane: &Self| plane.store().advance_time(plane.now().0);
+            if let Err(error) = self.blocking(advance).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the time was not written down"
+                );
+            }
             // With nothing in it, this waits for what was queued before.
             if let Ok(slot) = self.journal().reserve(0).await {
                 let _ = slot.submit().await;
@@ -121,6 +129,7 @@ fn write(plane: &Plane, note: &Note) -> anyhow::Result<()> {
 fn make_round(plane: &Plane) -> anyhow::Result<()> {
     let now = plane.now();
     plane.store().advance_time(now.0)?;
+    plane.look_at_clock();
     plane.expire_launches(now)?;
     plane.store().prune_sessions(now.0)?;
     // A host takes a command until its end and a minute; an id is remembered for as long again.

@@ -20,6 +20,7 @@ use crate::{
     },
     shell::{
         journal::{Filter, Item},
+        room::Waits,
         store::{AuditEntry, CommandRow, Recorded, SandboxRow},
     },
 };
@@ -71,6 +72,9 @@ pub enum SubmitError {
     /// There is nothing to stop.
     #[error("host {0} has no sandbox {1}: see `outhaul ps`")]
     SandboxUnknown(HostId, SandboxId),
+    /// The disk has no room for new work, or takes nothing at all.
+    #[error("nothing new is taken: {0}")]
+    Disk(&'static str),
     /// Another command has this id.
     #[error("another command has the same id: sign it anew")]
     IdTaken,
@@ -185,9 +189,22 @@ impl Plane {
             }
             (Order::Launch(_), None) | (Order::Stop(_), Some(_)) => {}
         }
+        self.check_room(&command.order)?;
         self.audit_command(command, &verified.signer(), peer)
             .map_err(SubmitError::Failed)?;
         Ok(Checked::New(Box::new(verified)))
+    }
+
+    /// Whoever wants something to stop gets the reserve.
+    fn check_room(&self, order: &Order) -> Result<(), SubmitError> {
+        let shortage = match order {
+            Order::Launch(_) => self.room().refuse(Waits::Launch),
+            Order::Stop(_) => self
+                .room()
+                .shortage()
+                .filter(|shortage| !shortage.leaves_reserve()),
+        };
+        shortage.map_or(Ok(()), |shortage| Err(SubmitError::Disk(shortage.advice())))
     }
 
     fn check_host(&self, host: &HostId) -> Result<(), SubmitError> {

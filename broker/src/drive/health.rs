@@ -1,19 +1,29 @@
 //! Whether the broker can keep its promises now.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
 
-use super::Plane;
-use crate::shell::{clock, journal::Durability};
+use tokio::time::MissedTickBehavior;
+
+use super::{Inner, Plane};
+use crate::{
+    core::room::Shortage,
+    shell::{clock, journal::Durability, store::Trouble},
+};
 
 /// How long an answer counts: strangers may ask, and each look sends a message through the router.
 const FRESH: Duration = Duration::from_secs(1);
+/// How often the disk is looked at: who fills it at a gigabyte a second does not get through the reserve between two looks.
+const ROOM_EVERY: Duration = Duration::from_millis(250);
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// `fsync` or `os`.
     pub durability: &'static str,
-    /// What does not work; nothing if all does.
+    /// What does not work, and what to do; nothing if all does.
     pub reasons: Vec<&'static str>,
     /// How long a message took through the router; none if it did not come back.
     pub router_probe: Option<Duration>,
@@ -23,7 +33,8 @@ pub struct Health {
 pub(super) type Last = tokio::sync::Mutex<Option<(Instant, Health)>>;
 
 impl Plane {
-    /// Looks at the journal, the store and the router; or says what was seen within the last second.
+    /// Looks at the journal, the disk, the store and the router; or says what was seen within the last second. Nothing is written for
+    /// it: whether writing works, the last writes said, and one is tried every ten seconds whoever asks.
     pub async fn health(&self) -> Health {
         let mut last = self.inner.health.lock().await;
         if let Some((time, health)) = last.as_ref()
@@ -35,12 +46,20 @@ impl Plane {
         if self.is_broken() {
             reasons.push("the journal or the store has failed");
         }
-        if self
-            .blocking(|plane| plane.store().dispatchers().map(drop))
-            .await
-            .is_err()
-        {
-            reasons.push("the store cannot be read");
+        let looked = self.blocking(|plane| {
+            let shortage = plane.room().look();
+            let trouble = plane.store().trouble();
+            Ok((shortage, trouble, plane.store().probe()))
+        });
+        match looked.await {
+            Ok((shortage, trouble, read)) => {
+                reasons.extend(shortage.map(Shortage::advice));
+                reasons.extend(trouble.map(Trouble::advice));
+                if read.is_err() {
+                    reasons.push("the store cannot be read");
+                }
+            }
+            Err(_) => reasons.push("the disk cannot be looked at"),
         }
         let asked = clock::mono();
         let probed = self.router().probe().await;
@@ -67,5 +86,18 @@ impl Plane {
             Durability::Fsync => "fsync",
             Durability::Os => "os",
         }
+    }
+}
+
+/// Looks at the disk until the plane is gone.
+pub(super) async fn watch_room(inner: Weak<Inner>) {
+    let mut looks = tokio::time::interval(ROOM_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(inner) = inner.upgrade() else { return };
+        let room = inner.parts.room.clone();
+        // A disk that hangs holds up this look and nothing else.
+        let _ = tokio::task::spawn_blocking(move || room.look()).await;
     }
 }

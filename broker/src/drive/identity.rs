@@ -25,6 +25,7 @@ use crate::{
     },
     shell::{
         keys::fill_random,
+        room::Waits,
         store::{
             AddHost, AddRefusal, HostKeyRow, HostKind, HostRow, NewHost, Redeem, Redeemed, Renewed,
             Store,
@@ -182,6 +183,10 @@ impl Plane {
             self.inner.parts.recovery_window,
             now,
         ) {
+            // A renewal keeps its link, by which it can be told to stop; a newcomer can wait.
+            Decision::Redeem { .. } if self.room().refuse(Waits::Enrolment).is_some() => {
+                Ok(Err(Refusal::Unavailable))
+            }
             Decision::Redeem { kid, secret_sha256 } => {
                 self.redeem(&request, &kid, &secret_sha256, now)
             }

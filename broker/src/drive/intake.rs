@@ -15,7 +15,10 @@ use crate::{
         dedup::Sighting,
         journal::{Entry, RecordKind},
     },
-    shell::journal::{Journal, Slot},
+    shell::{
+        journal::{Journal, Slot},
+        room::Waits,
+    },
 };
 
 /// How long a payload may wait for room in the journal's queue. Past that the disk does not keep up, and the sender is told so.
@@ -76,7 +79,11 @@ impl Plane {
             let answer = |mark: &Option<_>| mark.as_ref().map_or(Accepted::Malformed, |_| accepted);
             marked.iter().map(answer).collect()
         };
-        let mut slot = match self.room(self.journal(), bytes).await {
+        // Before it is remembered: what was seen and is not journaled would pass for a repeat.
+        if self.room().refuse(Waits::Event).is_some() {
+            return all(Accepted::Busy);
+        }
+        let mut slot = match self.place(self.journal(), bytes).await {
             Ok(slot) => slot,
             Err(refused) => return all(refused),
         };
@@ -133,6 +140,9 @@ impl Plane {
         else {
             return Accepted::Malformed;
         };
+        if self.room().refuse(Waits::Report).is_some() {
+            return Accepted::Busy;
+        }
         let report = verified.into_value();
         let hash = *blake3::hash(&payload).as_bytes();
         let time = self.now();
@@ -161,7 +171,7 @@ impl Plane {
         };
         let bytes =
             entry.frame_bytes() + wrapped.as_ref().map_or(0, |(_, entry)| entry.frame_bytes());
-        let mut slot = match self.room(self.journal(), bytes).await {
+        let mut slot = match self.place(self.journal(), bytes).await {
             Ok(slot) => slot,
             Err(refused) => return refused,
         };
@@ -249,7 +259,7 @@ impl Plane {
         }
     }
 
-    pub(super) async fn room(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
+    pub(super) async fn place(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
         // Mostly there is room, and no need for a timer.
         if let Some(slot) = journal.try_reserve(bytes) {
             return Ok(slot);

@@ -19,6 +19,7 @@ use crate::{
     shell::{
         journal::Journal,
         keys::fill_random,
+        room::Waits,
         store::{NewReader, ReaderRow},
     },
 };
@@ -167,6 +168,9 @@ impl Plane {
         let Some(framed) = framed else {
             return all(Accepted::Malformed);
         };
+        if self.room().refuse(Waits::Bench).is_some() {
+            return all(Accepted::Busy);
+        }
         let entry = |payload| Entry {
             kind: RecordKind::Bench,
             host: BENCH_HOST,
@@ -176,7 +180,7 @@ impl Plane {
         };
         let entries = framed.iter().map(|payload| entry(payload));
         let bytes = entries.clone().map(|entry| entry.frame_bytes()).sum();
-        let mut slot = match self.room(journal, bytes).await {
+        let mut slot = match self.place(journal, bytes).await {
             Ok(slot) => slot,
             Err(refused) => return all(refused),
         };

@@ -54,6 +54,7 @@ impl Plane {
     /// Payloads were checked before they were journaled, and the journal checks that they are the same.
     fn replay(&self, tables: &mut Tables, record: &OwnedRecord) -> anyhow::Result<()> {
         let host = HostId::new(&record.host).context("read a record's host")?;
+        self.note_time(UnixMillis(record.time_ms));
         match record.kind {
             RecordKind::Event => {
                 let sandbox = record

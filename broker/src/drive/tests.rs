@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::shell::{
     journal::{Durability, Filter, Item, OwnedRecord},
+    room::Room,
     router,
     store::{DispatcherRow, HostKind},
 };
@@ -58,6 +59,7 @@ async fn open_journal(place: &Path) -> Journal {
 async fn open_in(place: &Path) -> Plane {
     let parts = Parts {
         store: Store::open(&place.join("state.db")).unwrap(),
+        room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,
         admitted: Admitted::default(),

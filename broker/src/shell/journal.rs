@@ -7,6 +7,7 @@
 //! Opening cuts off what a crash left half written, and never deletes what was whole once: readers get an explicit
 //! [`Item::Gap`] where records cannot be read.
 
+mod ahead;
 mod catalog;
 mod promise;
 mod reader;
@@ -20,6 +21,7 @@ pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 
 use crate::core::histogram::Histogram;
 use crate::core::journal::{self, EncodeError, Entry};
+use crate::shell::room::Room;
 use anyhow::Context as _;
 use catalog::Catalog;
 use std::path::Path;
@@ -177,6 +179,7 @@ impl Journal {
             budget: Arc::clone(&budget),
             durability,
             sizes,
+            ahead: ahead::Ahead::default(),
         };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -280,6 +283,11 @@ impl Journal {
     #[must_use]
     pub fn reader_of_any(&self, from: u64, filters: Vec<Filter>) -> Reader {
         Reader::new(Arc::clone(&self.inner.catalog), from, filters)
+    }
+
+    /// From now on, what finds no room on the disk may use the ballast.
+    pub fn use_ballast(&self, room: &Room) {
+        let _ = self.inner.status.ballast.set(room.clone());
     }
 
     /// What the writer did, for metrics.

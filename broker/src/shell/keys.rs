@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use protocol::key::{Audit, Issuer, Role, Secret};
+use rustix::{fs::Access, io::Errno};
 use zeroize::Zeroizing;
 
 /// The longest file read here, in bytes. Keys and certificates are a few hundred.
@@ -35,6 +36,12 @@ impl DataDir {
                 .with_context(|| format!("open data directory {}", path.display()))?;
         }
         Ok(directory)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A file below `keys/`.
@@ -216,6 +223,13 @@ fn make_private(path: &Path) -> anyhow::Result<()> {
             if !found.is_dir() {
                 bail!("it is not a directory");
             }
+            let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
+            if owner != us {
+                bail!(
+                    "it belongs to user {owner}, and this is user {us}: serve as its owner, or run: chown -R {us} {}",
+                    path.display()
+                );
+            }
             let mode = found.mode() & 0o777;
             if mode & 0o077 != 0 {
                 bail!(
@@ -225,7 +239,23 @@ fn make_private(path: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    check_writable(path)
+}
+
+/// Said here, and not by whatever is written first.
+fn check_writable(path: &Path) -> anyhow::Result<()> {
+    let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    match rustix::fs::access(path, wanted) {
+        Ok(()) => Ok(()),
+        Err(Errno::ROFS) => {
+            bail!("its file system is read-only: see the kernel's log, and mount it for writing")
+        }
+        Err(Errno::ACCESS) => bail!(
+            "its owner may not write into it; run: chmod 700 {}",
+            path.display()
+        ),
+        Err(error) => Err(error).context("see whether it can be written"),
+    }
 }
 
 #[cfg(test)]

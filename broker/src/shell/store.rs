@@ -12,6 +12,7 @@ mod host;
 mod reader;
 mod sandbox;
 mod schema;
+mod trouble;
 
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
@@ -20,15 +21,18 @@ pub use enroll::{AddHost, AddRefusal, Enrolled, NewHost, Redeem, Redeemed};
 pub use host::{HostKeyRow, HostKind, HostRow, Renewed};
 pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
+pub use trouble::Trouble;
 
+use crate::shell::room::Room;
 use anyhow::Context as _;
 use column::Uint;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a transaction waits for another process that has the file, such as a backup.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -40,6 +44,10 @@ pub struct Store {
     /// For what may be lost in a power cut, and is not in the end of this process: its commits wait for no disk.
     hasty: Arc<Mutex<Connection>>,
     path: PathBuf,
+    /// Where there is room if there is no other.
+    ballast: Arc<OnceLock<Room>>,
+    /// What was wrong with the disk at the last write, if anything was.
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 impl Store {
@@ -55,7 +63,17 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             hasty: Arc::new(Mutex::new(hasty)),
             path: path.to_owned(),
+            ballast: Arc::default(),
+            trouble: watch::Sender::new(None),
         })
+    }
+
+    /// Says no where a newer program wrote the store; touches nothing.
+    ///
+    /// # Errors
+    /// It did, or the file is not a database.
+    pub fn refuse_newer(path: &Path) -> anyhow::Result<()> {
+        schema::refuse_newer(path).with_context(|| format!("open store {}", path.display()))
     }
 
     /// The broker's clock shows `now_ms`: the greatest time that was ever shown, in milliseconds since 1970. It never goes
@@ -78,18 +96,82 @@ impl Store {
     fn write<T>(
         &self,
         what: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+        change: impl Fn(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        write(&self.connection, change).context(what)
+        self.write_to(&self.connection, change).context(what)
     }
 
     /// The same for what need not survive a power cut.
     fn write_hastily<T>(
         &self,
         what: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+        change: impl Fn(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        write(&self.hasty, change).context(what)
+        self.write_to(&self.hasty, change).context(what)
+    }
+
+    /// A change that found no room was rolled back, and is made again for each slice of the ballast that is given up for it.
+    fn write_to<T>(
+        &self,
+        connection: &Mutex<Connection>,
+        change: impl Fn(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        loop {
+            let written = write(connection, &change);
+            let trouble = written.as_ref().err().and_then(Trouble::of);
+            if trouble == Some(Trouble::Full) && self.ballast.get().is_some_and(Room::give_way) {
+                continue;
+            }
+            if written.is_ok() || trouble.is_some() {
+                self.note(trouble);
+            }
+            return match trouble {
+                Some(trouble) => written.context(trouble),
+                None => written,
+            };
+        }
+    }
+
+    /// One that ended the store stays.
+    fn note(&self, trouble: Option<Trouble>) {
+        self.trouble.send_if_modified(|last| {
+            let is_news = *last != trouble && *last != Some(Trouble::Failed);
+            if is_news {
+                *last = trouble;
+            }
+            is_news
+        });
+    }
+
+    /// From now on, what finds no room on the disk may use the ballast.
+    pub fn use_ballast(&self, room: &Room) {
+        let _ = self.ballast.set(room.clone());
+    }
+
+    /// What was wrong with the disk at the last write, if anything was.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        *self.trouble.borrow()
+    }
+
+    /// Resolves when a write or a sync has failed: nobody knows what is on the disk, and the process should stop. Never before that.
+    pub async fn failed(&self) {
+        let mut trouble = self.trouble.subscribe();
+        // The sender lives as long as `self`, so there is no other way out of this wait.
+        let _ = trouble
+            .wait_for(|trouble| *trouble == Some(Trouble::Failed))
+            .await;
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn probe(&self) -> anyhow::Result<()> {
+        self.read("read time", |connection| {
+            let mut time = connection.prepare_cached("SELECT value FROM meta")?;
+            Ok(time.query_row([], |_| Ok(()))?)
+        })
     }
 
     fn read<T>(
@@ -109,7 +191,7 @@ impl Store {
 
 fn write<T>(
     connection: &Mutex<Connection>,
-    change: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    change: impl Fn(&Transaction<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     // A panic left no half-made change behind: a transaction that is dropped is rolled back.
     let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);

@@ -72,6 +72,7 @@ impl World {
         let place = tempfile::tempdir().unwrap();
         let parts = Parts {
             store: Store::open(&place.path().join("state.db")).unwrap(),
+            room: crate::shell::room::Room::open(place.path(), 1).unwrap(),
             journal: Journal::open(&place.path().join("journal"), Durability::Fsync).unwrap(),
             bench: Some(
                 Journal::open_bench(&place.path().join("journal-bench"), Durability::Fsync)

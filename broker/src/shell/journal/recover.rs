@@ -112,6 +112,8 @@ fn resume(catalog: &Catalog, first: u64) -> anyhow::Result<Active> {
 
     let bytes = file.metadata().with_context(what)?.len();
     if bytes <= segment::length(HEADER_BYTES) {
+        // A newer program's is not ours to write over.
+        Scan::open(dir, first, bytes)?;
         return start(catalog, first); // The crash came while it was being made, or before its first record.
     }
     catalog.add(first, bytes);

@@ -1,16 +1,17 @@
 //! The one thread that writes: it takes what is queued, writes it, syncs once, and then tells everyone who waits.
 
+use super::ahead::Ahead;
 use super::catalog::{Catalog, Mark};
 use super::promise::{Promise, wake_all};
 use super::tail::Commit;
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
-use crate::shell::clock;
+use crate::shell::{clock, room::Room};
 use anyhow::Context as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -53,6 +54,8 @@ pub(super) struct Status {
     stats: Mutex<CommitStats>,
     /// Set once, for good.
     pub(super) failed: watch::Sender<bool>,
+    /// Where there is room if there is no other.
+    pub(super) ballast: OnceLock<Room>,
 }
 
 impl Status {
@@ -74,6 +77,7 @@ pub(super) struct Writer {
     pub(super) budget: Arc<Semaphore>,
     pub(super) durability: Durability,
     pub(super) sizes: Sizes,
+    pub(super) ahead: Ahead,
 }
 
 impl Writer {
@@ -133,6 +137,15 @@ impl Writer {
         if buffer.is_empty() {
             return Ok(offsets); // Barriers alone: what came before them is durable already.
         }
+        self.ahead
+            .take(
+                &self.active.file,
+                self.active.first,
+                self.active.end_bytes,
+                super::segment::length(buffer.len()),
+                self.status.ballast.get(),
+            )
+            .context("write journal")?;
         self.active
             .file
             .write_all_at(&buffer, self.active.end_bytes)

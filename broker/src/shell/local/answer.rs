@@ -8,7 +8,10 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::drive::{AddError, SubmitError};
+use crate::{
+    drive::{AddError, SubmitError},
+    shell::store::Trouble,
+};
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, No>;
@@ -38,6 +41,9 @@ impl No {
     /// Ours to mend. The log says why.
     pub(super) fn ours(error: &anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "a local request failed");
+        if let Some(trouble) = error.downcast_ref::<Trouble>() {
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk", trouble.advice());
+        }
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "failed",
@@ -83,6 +89,7 @@ impl From<SubmitError> for No {
             SubmitError::HostRevoked(_) => (StatusCode::CONFLICT, "host_revoked"),
             SubmitError::SandboxExists(..) => (StatusCode::CONFLICT, "sandbox_exists"),
             SubmitError::SandboxUnknown(..) => (StatusCode::NOT_FOUND, "sandbox_unknown"),
+            SubmitError::Disk(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk"),
             SubmitError::IdTaken => (StatusCode::CONFLICT, "command_id_taken"),
             SubmitError::Failed(error) => return Self::ours(error),
         };

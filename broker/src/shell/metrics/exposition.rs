@@ -26,6 +26,7 @@ pub async fn exposition(plane: &Plane, metrics: &Metrics) -> String {
     if let Some(bench) = plane.bench() {
         write_journal(&mut page, "outhaul_bench_journal", bench);
     }
+    write_disk(&mut page, plane);
     write_dates(&mut page, plane);
     page.into_text()
 }
@@ -97,7 +98,46 @@ fn write_journal(page: &mut Page, prefix: &str, journal: &Journal) {
     }
 }
 
+fn write_disk(page: &mut Page, plane: &Plane) {
+    let figures = plane.room().figures();
+    let free_bytes = figures.disk.map(|disk| disk.free_bytes);
+    for (name, help, bytes) in [
+        (
+            "outhaul_disk_free_bytes",
+            "Free space on the disk of the data directory.",
+            free_bytes,
+        ),
+        (
+            "outhaul_disk_reserve_bytes",
+            "Free space below which what can wait has to.",
+            Some(figures.reserve_bytes),
+        ),
+        (
+            "outhaul_disk_ballast_bytes",
+            "Space held for what must always work.",
+            Some(figures.ballast_bytes),
+        ),
+    ] {
+        if let Some(bytes) = bytes {
+            page.gauge(name, help);
+            page.sample(name, &[], bytes);
+        }
+    }
+    let name = "outhaul_disk_refused_total";
+    page.counter(name, "What was told to wait for want of room, by its kind.");
+    for (kind, count) in figures.refused {
+        page.sample(name, &[("kind", kind)], count);
+    }
+}
+
 fn write_dates(page: &mut Page, plane: &Plane) {
+    let name = "outhaul_clock_behind_seconds";
+    page.gauge(
+        name,
+        "How far this machine's clock is behind the time the broker shows.",
+    );
+    let behind = u64::try_from(plane.clock_behind().as_millis()).unwrap_or(u64::MAX);
+    page.sample(name, &[], decimal(behind, MILLISECONDS));
     let name = "outhaul_certificate_not_after_seconds";
     page.gauge(name, "When a certificate ends, in seconds since 1970.");
     let expiry = plane.certificates().expiry;
