@@ -9,17 +9,21 @@ mod command;
 mod dispatcher;
 mod enroll;
 mod host;
+mod incarnation;
 mod reader;
 mod sandbox;
 mod schema;
+mod snapshot;
 
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use enroll::{AddHost, AddRefusal, Enrolled, NewHost, Redeem, Redeemed};
 pub use host::{HostKeyRow, HostKind, HostRow, Renewed};
+pub use incarnation::Voided;
 pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
+pub use snapshot::{Snapshot, StoreFacts, inspect};
 
 use anyhow::Context as _;
 use column::Uint;
