@@ -40,6 +40,7 @@ use crate::{
         dedup::StreamTable,
         exchange::HostKey,
         hosts::HostState,
+        incarnation::History,
         presence::{Change, Presence},
         principal::Who,
         reader::{Accounts, Admitted, BadReader},
@@ -210,6 +211,7 @@ pub struct Plane {
 struct Inner {
     parts: Parts,
     audience: String,
+    history: History,
     challenges: Challenges,
     exchanges: Semaphore,
     hosts: RwLock<BTreeMap<HostId, Standing>>,
@@ -279,11 +281,14 @@ impl Plane {
                 "the clock is behind the time shown before"
             );
         }
+        let history = parts.store.history()?;
+        parts.journal.expect(&history);
         let mut key = Zeroizing::new([0; 32]);
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
             audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
             hosts: RwLock::new(identity::load(&parts.store).context("read hosts")?),
@@ -406,6 +411,12 @@ impl Plane {
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.inner.audience
+    }
+
+    /// The incarnations of the journal's offsets.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.inner.history
     }
 
     /// What hosts dial, `name:port`.

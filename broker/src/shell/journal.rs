@@ -8,12 +8,14 @@
 //! [`Item::Gap`] where records cannot be read.
 
 mod catalog;
+mod extent;
 mod promise;
 mod reader;
 mod recover;
 mod segment;
 mod writer;
 
+pub use extent::{Contents, Extent, Extents, begin_at, read_through};
 pub use promise::Ticket;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 

@@ -1,10 +1,11 @@
 //! What is committed, and where: the one thing that the writer and the readers share.
 
 use super::segment;
+use crate::core::incarnation::{History, Withdrawn};
 use crate::core::journal::HEADER_BYTES;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 /// A record whose place is known for sure.
@@ -28,9 +29,9 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct Segment {
+pub(super) struct Segment {
     /// Its committed bytes, header included.
-    end_bytes: u64,
+    pub(super) end_bytes: u64,
     /// A sparse index, ascending: at most one mark per `mark_bytes`.
     marks: Vec<Mark>,
 }
@@ -45,6 +46,8 @@ pub(super) struct Catalog {
     /// By first offset. Never empty once the journal is open.
     segments: Mutex<BTreeMap<u64, Segment>>,
     committed: watch::Sender<u64>,
+    /// Offsets that are withdrawn: between two segments, and in neither.
+    withdrawn: OnceLock<Vec<Withdrawn>>,
 }
 
 impl Catalog {
@@ -54,6 +57,7 @@ impl Catalog {
             mark_bytes,
             segments: Mutex::new(BTreeMap::new()),
             committed: watch::Sender::new(0),
+            withdrawn: OnceLock::new(),
         }
     }
 
@@ -64,6 +68,18 @@ impl Catalog {
     /// The least distance of two marks, in bytes.
     pub(super) const fn mark_bytes(&self) -> u64 {
         self.mark_bytes
+    }
+
+    /// What is withdrawn, said once.
+    pub(super) fn expect(&self, history: &History) {
+        // Said again it is the same: a journal belongs to one store.
+        let _ = self.withdrawn.set(history.withdrawn().collect());
+    }
+
+    /// Whether there never were records from `from` up to and not including `to`.
+    pub(super) fn is_withdrawn(&self, from: u64, to: u64) -> bool {
+        let mut all = self.withdrawn.get().into_iter().flatten();
+        all.any(|part| part.from <= from && to <= part.to)
     }
 
     /// The next offset to be committed, and news of it.
@@ -175,7 +191,7 @@ impl Catalog {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
         // Every change under this lock is whole before anything can panic.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -27,7 +27,7 @@ use super::{
     route::query,
 };
 use crate::{
-    core::journal::RecordKind,
+    core::{incarnation::History, journal::RecordKind},
     shell::journal::{Filter, Item, Reader},
 };
 
@@ -106,10 +106,11 @@ async fn read(
 ) {
     let mut committed = api.plane.journal().committed();
     loop {
-        let step = api.plane.blocking(move |_| {
+        let step = api.plane.blocking(move |plane| {
             let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
             let mut piece = Vec::new();
-            batch.items.iter().for_each(|item| put(&mut piece, item));
+            let items = batch.items.iter();
+            items.for_each(|item| put(&mut piece, item, plane.history()));
             Ok((reader, Bytes::from(piece), batch.caught_up))
         });
         let (back, piece, caught_up) = match step.await {
@@ -147,10 +148,13 @@ async fn read(
     drop(place);
 }
 
-fn put(piece: &mut Vec<u8>, item: &Item) {
+fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
     match item {
-        Item::Gap { from, .. } => {
-            record::put(piece, *from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+        // Cut, so that its first offset says whether it is withdrawn: `/v1/incarnations` has the ranges.
+        Item::Gap { from, to } => {
+            for from in history.pieces(*from, *to) {
+                record::put(piece, from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+            }
         }
         Item::Record(record) => {
             let kind = match record.kind {

@@ -173,6 +173,19 @@ impl Store {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// For tests: a reader that is to go on past the offset `before`.
+    #[cfg(test)]
+    pub(crate) fn name_an_offset(&self, before: u64) {
+        let connection = self.connection.lock();
+        let connection = connection.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sql = format!(
+            "INSERT INTO readers VALUES ('siem', zeroblob(8), zeroblob(32), 'events', NULL, NULL, 1, 1);
+             INSERT INTO reader_sessions VALUES ('siem', 'c', '{{}}', {}, 0, 1)",
+            before + 1
+        );
+        let _ = connection.execute_batch(&sql);
+    }
 }
 
 #[cfg(test)]

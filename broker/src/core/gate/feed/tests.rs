@@ -21,6 +21,7 @@ fn feed(filters: &[(&str, bool)]) -> Feed {
 fn message(offset: u64) -> Message<'static> {
     Message {
         offset,
+        incarnation: 1,
         topic: "v1/a/x/events",
         payload: b"batch",
     }
@@ -140,8 +141,8 @@ fn a_message_that_two_filters_match_comes_once_at_the_better_quality() {
 #[test]
 fn a_gap_is_told_with_the_next_message_once() {
     let mut feed = feed(&[("v1/+/+/events", true)]);
-    feed.miss(0, 5);
-    feed.miss(5, 9);
+    feed.miss(0, 5, None);
+    feed.miss(5, 9, None);
     assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8"));
     assert_eq!(write(&mut feed, 10)[0].3, None);
 }
@@ -193,7 +194,7 @@ fn without_a_subscription_there_is_no_place_and_no_gap() {
     let mut feed = feed(&[(filter, true)]);
     write(&mut feed, 7);
     feed.unsubscribe(filter);
-    feed.miss(8, 12);
+    feed.miss(8, 12, None);
     feed.start(12);
     assert_eq!((feed.next(), feed.keep().next), (None, None));
     feed.subscribe(filter, true);
