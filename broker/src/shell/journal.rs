@@ -15,7 +15,7 @@ mod recover;
 mod segment;
 mod writer;
 
-pub use extent::{Contents, Extent, Extents, begin_at, read_through};
+pub use extent::{Contents, Extent, Extents, Lost, begin_at, lost_after, read_through};
 pub use promise::Ticket;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 

@@ -74,7 +74,7 @@ pub fn check(dir: &Path, told: &mut dyn FnMut(Step)) -> anyhow::Result<Found> {
             "{JOURNAL_DIR}: it does not hold the records that {MANIFEST_FILE} names, though its bytes are those that were hashed"
         );
     }
-    let store = store::inspect(&store_path).with_context(|| format!("{STORE_FILE}"))?;
+    let store = store::inspect(&store_path).context(STORE_FILE)?;
     judge(&manifest, &store)?;
     Ok(Found {
         manifest,

@@ -151,3 +151,42 @@ impl Contents {
 pub fn begin_at(dir: &Path, first: u64) -> anyhow::Result<()> {
     segment::create(dir, first).map(drop)
 }
+
+/// What a journal holds past an offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Records of each host.
+    pub hosts: BTreeMap<String, u64>,
+    /// One past the last of them.
+    pub end: u64,
+}
+
+/// Reads what a journal that nobody writes holds from `offset` on, as far as it can be read. It is not opened: a torn tail stays as it is.
+///
+/// # Errors
+/// It cannot be read at all.
+pub fn lost_after(dir: &Path, offset: u64) -> anyhow::Result<Lost> {
+    let mut lost = Lost {
+        hosts: BTreeMap::new(),
+        end: offset,
+    };
+    let firsts = segment::list(dir)?;
+    for (at, &first) in firsts.iter().enumerate() {
+        if firsts.get(at + 1).is_some_and(|next| *next <= offset) {
+            continue;
+        }
+        let bytes = std::fs::metadata(segment::path(dir, first))?.len();
+        let Some(mut scan) = Scan::open(dir, first, bytes)? else {
+            continue;
+        };
+        let mut expected = first;
+        while let Step::Record(record) = scan.step(expected)? {
+            expected += 1;
+            if record.offset >= offset {
+                *lost.hosts.entry(record.host.to_owned()).or_default() += 1;
+                lost.end = expected;
+            }
+        }
+    }
+    Ok(lost)
+}
