@@ -5,6 +5,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod backup;
 mod kill;
 mod publisher;
 mod reader;
