@@ -96,6 +96,10 @@ impl KeyFiles {
     /// # Errors
     /// The passphrase is too short, or the system gives no random bytes.
     pub fn seal(&self, passphrase: &str) -> anyhow::Result<Vec<u8>> {
+        self.seal_at(COST, passphrase)
+    }
+
+    fn seal_at(&self, cost: [u32; 3], passphrase: &str) -> anyhow::Result<Vec<u8>> {
         ensure!(
             passphrase.len() >= PASSPHRASE_BYTES_MIN,
             "the passphrase is too short: at least {PASSPHRASE_BYTES_MIN} characters, better six random words"
@@ -103,10 +107,10 @@ impl KeyFiles {
         let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_BYTES]);
         fill_random(&mut salt)?;
         fill_random(&mut nonce)?;
-        let cost = COST.map(u32::to_le_bytes);
-        let head = [MAGIC, cost.as_flattened(), &salt, &nonce].concat();
+        let costs = cost.map(u32::to_le_bytes);
+        let head = [MAGIC, costs.as_flattened(), &salt, &nonce].concat();
         let mut text = Zeroizing::new(serde_json::to_vec(self).context("write the keys")?);
-        let tag = cipher(passphrase, COST, &salt)?
+        let tag = cipher(passphrase, cost, &salt)?
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(&head),
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_does_not_open_and_asks_for_no_work_without_bound() {
-        let sealed = keys().seal(WORDS).unwrap();
+        let sealed = keys().seal_at([64, 1, 1], WORDS).unwrap();
         // The costs are in here: some of these are refused for what they ask.
         let salt = MAGIC.len() + 12;
         for at in (0..salt).chain([salt, salt + SALT_BYTES, HEAD_BYTES, sealed.len() - 1]) {
