@@ -5,7 +5,7 @@
 //! offsets start past everything that any earlier one can have given, and what lies between is *withdrawn*. An offset alone
 //! then says which incarnation gave it, and a cursor that an older one gave is answered with a gap, never with something else.
 //!
-//! Past everything: an incarnation that begins at the millisecond `t` since 1970 starts at `(t + 1) × 1,000`. A broker that takes at most
+//! Past everything: an incarnation that begins at the millisecond `t` since 1970 starts at `1,000 × t`. A broker that takes at most
 //! a million records a second, over its life, stays below what begins at any later millisecond, from whichever backup and however often:
 //! nothing has to be known of the incarnations that were lost. The first starts at 0, and all stay within the whole numbers of JSON
 //! (2^53) until the year 2255.
@@ -121,7 +121,7 @@ impl History {
         if now < backup.made {
             return Err(CannotBegin::Clock);
         }
-        let first = now.0.saturating_add(1).saturating_mul(OFFSETS_PER_MS);
+        let first = now.0.saturating_mul(OFFSETS_PER_MS);
         if first <= backup.end || backup.end < self.current.first {
             return Err(CannotBegin::Offsets);
         }
