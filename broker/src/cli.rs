@@ -1,6 +1,7 @@
 //! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
 
 mod api;
+mod backup;
 mod ca;
 mod client;
 mod dispatcher;
@@ -15,10 +16,12 @@ mod known_hosts;
 mod logs;
 mod order;
 mod output;
+mod passphrase;
 mod place;
 mod ps;
 mod reader;
 mod render;
+mod restore;
 mod run;
 mod stop;
 mod terminal;
@@ -105,6 +108,25 @@ enum Command {
     /// Certificates: what hosts trust, and the authority's rotation
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Copy the broker's data directory while it runs, so that it can be restored
+    ///
+    /// The store and the journal, as of one moment, into a new directory, with a manifest that holds the hash of each file. Run it where the
+    /// broker runs, as its user. The private keys are apart: --keys-to writes them to a file of their own, under a passphrase. The
+    /// audit trail has it before it begins. Segments of the journal that are complete are hard links where that is possible: copy
+    /// the backup to another disk. The journal of load tests is not part of it.
+    #[command(
+        after_help = "Examples:\n  outhaul backup --to /backup/monday\n  outhaul backup --to /backup/monday --keys-to /safe/keys.sealed --passphrase-file /safe/passphrase\n  outhaul backup --data-dir /var/lib/outhaul --to /backup/stopped\n  outhaul backup verify /backup/monday"
+    )]
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup: a new incarnation of the broker
+    ///
+    /// Verifies the backup, and restores it into a new directory. What the broker acknowledged after the backup is gone: its offsets are
+    /// withdrawn, never given again, and the restored broker goes on with offsets past all of them. Readers go on from where they
+    /// were, and are told what is withdrawn; sandboxes go on with their next batch, and the chain shows which are missing.
+    #[command(
+        after_help = "Examples:\n  outhaul restore --from /backup/monday --data-dir /var/lib/outhaul --keys-from /safe/keys.sealed\n  outhaul restore --from /backup/monday --data-dir /new --keys-from /safe/keys.sealed --compare /var/lib/outhaul.broken"
+    )]
+    Restore(restore::RestoreArgs),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -189,6 +211,8 @@ impl Cli {
             Command::Host(command) => host::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
+            Command::Backup(args) => backup::execute(&mut context, args).await,
+            Command::Restore(args) => restore::execute(&mut context, &args),
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod audit;
+pub mod backup;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;
@@ -10,6 +11,7 @@ pub mod expiry;
 pub mod gate;
 pub mod histogram;
 pub mod hosts;
+pub mod incarnation;
 pub mod journal;
 pub mod lag;
 pub mod network;

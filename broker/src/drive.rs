@@ -38,6 +38,7 @@ use crate::{
         dedup::StreamTable,
         exchange::HostKey,
         hosts::HostState,
+        incarnation::History,
         lag::Lag,
         presence::{Change, Presence},
         principal::Who,
@@ -216,6 +217,7 @@ pub struct Plane {
 struct Inner {
     parts: Parts,
     audience: String,
+    history: History,
     challenges: Challenges,
     exchanges: Semaphore,
     hosts: RwLock<BTreeMap<HostId, Standing>>,
@@ -280,11 +282,14 @@ impl Plane {
     /// The store or the journal cannot be read, or the system gives no random bytes.
     pub fn open(parts: Parts) -> anyhow::Result<Self> {
         let floor = UnixMillis(parts.store.advance_time(clock::unix().0)?);
+        let history = parts.store.history()?;
+        parts.journal.expect(&history);
         let mut key = Zeroizing::new([0; 32]);
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
             audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
             hosts: RwLock::new(identity::load(&parts.store).context("read hosts")?),
@@ -411,6 +416,12 @@ impl Plane {
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.inner.audience
+    }
+
+    /// The incarnations of the journal's offsets.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.inner.history
     }
 
     /// What hosts dial, `name:port`.

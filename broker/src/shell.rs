@@ -1,5 +1,6 @@
 //! What the broker does: one file for each thing that can fail by itself.
 
+pub mod backup;
 pub mod certificate;
 pub mod clock;
 pub mod connection;

@@ -118,8 +118,12 @@ pub struct Message {
     pub id: Option<PacketId>,
     /// Its offset in the journal.
     pub offset: u64,
+    /// The incarnation that gave it.
+    pub incarnation: u64,
     /// Offsets before it that cannot be read any more, `first-last`.
     pub gap: Option<String>,
+    /// Those of them that a restore withdrew, `first-last`.
+    pub withdrawn: Option<String>,
     /// What was published.
     pub payload: Vec<u8>,
 }
@@ -226,7 +230,9 @@ impl Client {
             return Ok(Message {
                 id: publish.delivery.packet_id(),
                 offset: property("offset").context("no offset")?.parse()?,
+                incarnation: property("incarnation").context("no incarnation")?.parse()?,
                 gap: property("gap").map(str::to_owned),
+                withdrawn: property("withdrawn").map(str::to_owned),
                 payload: publish.payload.to_vec(),
             });
         }

@@ -8,6 +8,7 @@
 pub mod core {
     pub mod acl;
     pub mod gate;
+    pub mod incarnation;
     pub mod principal;
     pub mod reader;
 }

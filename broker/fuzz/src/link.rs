@@ -257,6 +257,7 @@ impl Link {
                 |session, _| {
                     session.record(Message {
                         offset,
+                        incarnation: 1,
                         topic,
                         payload: &payload,
                     });
@@ -271,7 +272,7 @@ impl Link {
             let to = from + u64::from(count) + 1;
             self.advance(to);
             self.settle(&Cause::Missed(from, to), |session, _| {
-                session.missed(from, to)
+                session.missed(from, to, None)
             });
         }
     }

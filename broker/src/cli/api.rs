@@ -1,10 +1,17 @@
 //! What the broker's local API says, as far as the command line reads it. Nothing here is proven: it is the broker's word.
 
 use anyhow::{Context as _, bail};
-use protocol::id::{HostId, SandboxId};
+use protocol::{
+    id::{HostId, SandboxId},
+    time::UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
-use super::client::Client;
+use super::client::{Client, is_unreachable};
+use crate::core::{
+    backup::Hex,
+    incarnation::{History, Incarnation, Restored},
+};
 
 /// A host in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -130,6 +137,53 @@ pub(crate) async fn sandbox(
 /// The broker's own state.
 pub(crate) async fn status(client: &Client) -> anyhow::Result<Status> {
     client.get("/v1/status").await.context("ask for status")
+}
+
+#[derive(Deserialize)]
+struct Incarnations {
+    incarnations: Vec<Told>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    number: u64,
+    id: Hex<16>,
+    first_offset: u64,
+    began_ms: u64,
+    withdrawn_from: Option<u64>,
+    backup: Option<Hex<16>>,
+    backup_ms: Option<u64>,
+}
+
+impl From<Told> for Incarnation {
+    fn from(told: Told) -> Self {
+        let restored = told
+            .withdrawn_from
+            .zip(told.backup)
+            .map(|(end, backup)| Restored {
+                backup: backup.0,
+                made: UnixMillis(told.backup_ms.unwrap_or_default()),
+                end,
+            });
+        Self {
+            number: told.number,
+            id: told.id.0,
+            first: told.first_offset,
+            began: UnixMillis(told.began_ms),
+            restored,
+        }
+    }
+}
+
+/// Which offsets are of which incarnation; none from a broker that does not say so in a way that makes sense.
+pub(crate) async fn history(client: &Client) -> anyhow::Result<Option<History>> {
+    match client.get::<Incarnations>("/v1/incarnations").await {
+        Ok(told) => Ok(History::new(
+            told.incarnations.into_iter().map(Into::into).collect(),
+        )),
+        Err(error) if is_unreachable(&error) => Err(error.context("ask for incarnations")),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Hands in a signed command.

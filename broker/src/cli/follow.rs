@@ -10,6 +10,8 @@ use protocol::{
 };
 use tokio::time::Instant;
 
+use crate::core::incarnation::History;
+
 use super::{
     api,
     client::{Client, Stream, is_unreachable},
@@ -57,6 +59,8 @@ pub(crate) struct Records {
     next: u64,
     stream: Option<Stream>,
     reader: Reader,
+    /// How often the broker was asked: it may be another incarnation each time.
+    asked: u64,
 }
 
 impl Records {
@@ -68,6 +72,7 @@ impl Records {
             query,
             stream: None,
             reader: Reader::default(),
+            asked: 0,
         }
     }
 
@@ -84,6 +89,7 @@ impl Records {
                     let path = self.query.path(self.next);
                     let stream = self.client.stream(&path).await.context("ask for records")?;
                     self.reader = Reader::default();
+                    self.asked += 1;
                     self.stream.insert(stream)
                 }
             };
@@ -123,6 +129,9 @@ pub(crate) struct Follower {
     /// To be shown before it.
     notes: Vec<Line>,
     away_since: Option<Instant>,
+    /// Which offsets are of which incarnation, and since which asking; none if the broker does not say.
+    history: Option<History>,
+    history_of: u64,
 }
 
 impl Follower {
@@ -136,6 +145,8 @@ impl Follower {
             pending: None,
             notes: Vec::new(),
             away_since: None,
+            history: None,
+            history_of: 0,
         }
     }
 
@@ -182,6 +193,10 @@ impl Follower {
         let Some(record) = self.pending.clone() else {
             return Ok(None);
         };
+        if self.history_of != self.records.asked {
+            self.history = api::history(&self.client).await?;
+            self.history_of = self.records.asked;
+        }
         match self.follow.need(&record) {
             Some(Need::Keys(host)) => self.fetch_keys(&host, &record).await?,
             Some(Need::History(host, sandbox)) => {
@@ -192,6 +207,9 @@ impl Follower {
         self.pending = None;
         let mut lines = std::mem::take(&mut self.notes);
         lines.extend(self.follow.read(&record));
+        if let Some(history) = &self.history {
+            lines.iter_mut().for_each(|line| place(line, history));
+        }
         Ok(Some(lines))
     }
 
@@ -219,6 +237,7 @@ impl Follower {
                 );
                 self.notes.push(Line {
                     offset: record.offset,
+                    incarnation: 0,
                     host: Some(host.clone()),
                     ..line(What::Distrusted(why))
                 });
@@ -256,6 +275,22 @@ impl Follower {
     }
 }
 
+/// Says whose offset a line has, and of a gap whether a restore is behind it.
+fn place(line: &mut Line, history: &History) {
+    let offset = line.offset;
+    if matches!(line.what, What::Note(_)) {
+        return;
+    }
+    line.incarnation = history.of(offset);
+    if line.what == What::Missing
+        && let Some(part) = history
+            .withdrawn()
+            .find(|part| (part.from..part.to).contains(&offset))
+    {
+        line.what = What::Withdrawn(part);
+    }
+}
+
 fn note(text: &str) -> Line {
     line(What::Note(text.to_owned()))
 }
@@ -263,6 +298,7 @@ fn note(text: &str) -> Line {
 fn line(what: What) -> Line {
     Line {
         offset: 0,
+        incarnation: 0,
         time: crate::shell::clock::unix(),
         host: None,
         sandbox: None,

@@ -1,5 +1,6 @@
 //! Verified lines as text: a sandbox's own output, a listing, or JSON.
 
+use crate::core::incarnation::Withdrawn;
 use protocol::{
     event::Kind,
     id::{HostId, SandboxId},
@@ -47,6 +48,7 @@ pub(crate) fn plain(line: &Line, terminals: Terminals) -> Piece {
         }
         What::Distrusted(why) => piece.stderr = remark(&format!("WARNING: {why}")),
         What::Missing => piece.stderr = remark("warning: records are missing from the journal"),
+        What::Withdrawn(part) => piece.stderr = remark(&format!("warning: {}", withdrawn(*part))),
         What::Note(note) => piece.stderr = remark(note),
         What::Report(News::Refused(refused)) => {
             let why = reason_text(refused.reason, &refused.detail);
@@ -115,6 +117,7 @@ fn words(line: &Line) -> (&'static str, String) {
         What::Unverified(why) => ("WARNING", format!("not verified, not shown: {why}")),
         What::Distrusted(why) => ("WARNING", why.clone()),
         What::Missing => ("warning", "records are missing from the journal".to_owned()),
+        What::Withdrawn(part) => ("warning", withdrawn(*part)),
         What::Note(note) => ("note", note.clone()),
     }
 }
@@ -132,6 +135,16 @@ fn event_text(told: &Told) -> String {
         Kind::Gap => dropped(told),
         Kind::Other(label) => newer("kind of event", label),
     }
+}
+
+/// What a restore took back, in words.
+fn withdrawn(part: Withdrawn) -> String {
+    format!(
+        "the broker was restored from a backup: the offsets {} to {} are withdrawn by incarnation {}, and what they held is gone",
+        part.from,
+        part.to.saturating_sub(1),
+        part.by
+    )
 }
 
 /// What a newer program than this one said, in words.
@@ -187,10 +200,16 @@ pub(crate) fn json(line: &Line) -> String {
         What::Unverified(why) => json!({ "type": "unverified", "reason": why.to_string() }),
         What::Distrusted(why) => json!({ "type": "distrusted", "reason": why }),
         What::Missing => json!({ "type": "missing" }),
+        What::Withdrawn(part) => json!({
+            "type": "withdrawn", "from": part.from, "to": part.to.saturating_sub(1), "by_incarnation": part.by,
+        }),
         What::Note(note) => json!({ "type": "note", "text": note }),
     };
     if let Some(object) = object.as_object_mut() {
         object.insert("offset".to_owned(), line.offset.into());
+        if line.incarnation > 0 {
+            object.insert("incarnation".to_owned(), line.incarnation.into());
+        }
         object.insert("time_ms".to_owned(), line.time.0.into());
         let host = line.host.as_ref().map(HostId::as_str);
         object.insert("host".to_owned(), host.into());
@@ -299,6 +318,7 @@ mod tests {
     fn line(what: What) -> Line {
         Line {
             offset: 7,
+            incarnation: 0,
             time: TIME,
             host: Some(host()),
             sandbox: Some(sandbox()),

@@ -108,6 +108,7 @@ fn is_answer(line: &Line, command: CommandId) -> anyhow::Result<bool> {
         | What::Unverified(_)
         | What::Distrusted(_)
         | What::Missing
+        | What::Withdrawn(_)
         | What::Note(_) => Ok(false),
     }
 }
@@ -123,6 +124,7 @@ mod tests {
     fn answer(news: News) -> anyhow::Result<bool> {
         let line = Line {
             offset: 1,
+            incarnation: 0,
             time: TIME,
             host: Some(host()),
             sandbox: Some(sandbox()),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::core::incarnation::Withdrawn;
 use protocol::{
     command::{Command, Content},
     event::{Event, FLAG_CONTINUED, Kind},
@@ -29,6 +30,8 @@ const STREAMS_MAX: usize = 4096;
 pub(crate) struct Line {
     /// The record it comes from.
     pub(crate) offset: u64,
+    /// The incarnation that gave it that offset; 0 where the broker does not say.
+    pub(crate) incarnation: u64,
     /// When, by the clock of whoever says so.
     pub(crate) time: UnixMillis,
     /// Whose.
@@ -59,6 +62,8 @@ pub(crate) enum What {
     Distrusted(String),
     /// Records that the broker does not have any more.
     Missing,
+    /// Offsets that it gave before it was restored from a backup, and has forgotten.
+    Withdrawn(Withdrawn),
     /// For a person, about what the command line itself does.
     Note(String),
 }
@@ -317,6 +322,7 @@ impl Place {
     fn line(&self, time: UnixMillis, what: What) -> Line {
         Line {
             offset: self.offset,
+            incarnation: 0,
             time,
             host: self.host.clone(),
             sandbox: self.sandbox.clone(),

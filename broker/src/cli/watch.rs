@@ -97,6 +97,7 @@ impl Watch {
             | What::Unverified(_)
             | What::Distrusted(_)
             | What::Missing
+            | What::Withdrawn(_)
             | What::Note(_) => {}
         }
     }
@@ -200,6 +201,7 @@ mod tests {
     fn line(what: What) -> Line {
         Line {
             offset: 1,
+            incarnation: 0,
             time: TIME,
             host: Some(host()),
             sandbox: Some(sandbox()),

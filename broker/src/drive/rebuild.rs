@@ -26,7 +26,8 @@ impl Plane {
     /// Reads the end of the journal. Blocks.
     pub(super) fn rebuild(&self) -> anyhow::Result<()> {
         let end = self.journal().next_offset();
-        let from = self.journal().oldest().max(end.saturating_sub(RECORDS_MAX));
+        let from = self.history().back(end, RECORDS_MAX);
+        let from = self.journal().oldest().max(from);
         let mut reader = self.journal().reader(from, Filter::default());
         let mut tables = Tables::default();
         loop {

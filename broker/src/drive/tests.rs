@@ -1,6 +1,7 @@
 //! The plane with a real journal, store and router.
 
 mod identity;
+mod restore;
 
 use std::{path::Path, time::Duration};
 

@@ -246,7 +246,7 @@ async fn a_host_enrols_over_tls_with_its_bundle_and_only_once() {
     }
     assert_eq!(
         ready,
-        json!({ "status": "ready", "durability": "os", "reasons": [] })
+        json!({ "status": "ready", "durability": "os", "incarnation": 1, "reasons": [] })
     );
     let (status, bytes) = enroll(&broker, &bundle, 10).await;
     assert_eq!(status, StatusCode::OK);

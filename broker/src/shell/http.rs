@@ -139,6 +139,7 @@ async fn readyz(State(plane): State<Plane>) -> Response {
         "authority_not_after_ms": expiry.authority.0,
         "status": if health.reasons.is_empty() { "ready" } else { "not_ready" },
         "durability": health.durability,
+        "incarnation": plane.history().current().number,
         "reasons": health.reasons,
     });
     (status, axum::Json(body)).into_response()

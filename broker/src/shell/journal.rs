@@ -9,6 +9,7 @@
 
 mod ahead;
 mod catalog;
+mod extent;
 mod promise;
 mod reader;
 mod recover;
@@ -16,6 +17,7 @@ mod segment;
 mod tail;
 mod writer;
 
+pub use extent::{Contents, Extent, Extents, Lost, begin_at, lost_after, read_through};
 pub use promise::Ticket;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
 

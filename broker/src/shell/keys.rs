@@ -12,6 +12,8 @@ use protocol::key::{Audit, Issuer, Role, Secret};
 use rustix::{fs::Access, io::Errno};
 use zeroize::Zeroizing;
 
+use super::backup::Unfinished;
+
 /// The longest file read here, in bytes. Keys and certificates are a few hundred.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -31,9 +33,27 @@ impl DataDir {
         let root = std::path::absolute(root)
             .with_context(|| format!("find data directory {}", root.display()))?;
         let directory = Self { root };
+        Unfinished::of(&directory.root).refuse()?;
         for path in [directory.root.clone(), directory.keys()] {
             make_private(&path)
                 .with_context(|| format!("open data directory {}", path.display()))?;
+        }
+        Ok(directory)
+    }
+
+    /// Opens one that is there, and makes nothing.
+    ///
+    /// # Errors
+    /// There is none that a broker has used.
+    pub fn existing(root: &Path) -> anyhow::Result<Self> {
+        let directory = Self {
+            root: std::path::absolute(root)?,
+        };
+        if !directory.is_used() {
+            bail!(
+                "{} is not the data directory of a broker: it has no state.db",
+                root.display()
+            );
         }
         Ok(directory)
     }

@@ -9,9 +9,11 @@ mod command;
 mod dispatcher;
 mod enroll;
 mod host;
+mod incarnation;
 mod reader;
 mod sandbox;
 mod schema;
+mod snapshot;
 mod trouble;
 
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
@@ -19,8 +21,10 @@ pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use enroll::{AddHost, AddRefusal, Enrolled, NewHost, Redeem, Redeemed};
 pub use host::{HostKeyRow, HostKind, HostRow, Renewed};
+pub use incarnation::Voided;
 pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
+pub use snapshot::{Snapshot, StoreFacts, inspect};
 pub use trouble::Trouble;
 
 use crate::shell::room::Room;

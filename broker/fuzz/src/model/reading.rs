@@ -213,7 +213,10 @@ impl Reading {
             .gap
             .map(|(from, to)| ("gap", format!("{from}-{}", to - 1)));
         match self.version {
-            Version::V5 => [("offset", offset.to_string())]
+            Version::V5 => [
+                ("offset", offset.to_string()),
+                ("incarnation", "1".to_owned()),
+            ]
                 .into_iter()
                 .chain(gap)
                 .collect(),

@@ -13,6 +13,7 @@ use protocol::{
 };
 
 use super::outbox::OUTPUT_BYTES_MAX;
+use crate::core::incarnation::Withdrawn;
 
 /// Filters of one reader. A reader of everything needs two.
 pub const READ_FILTERS_MAX: usize = 64;
@@ -24,6 +25,8 @@ const UNCONFIRMED_MAX: usize = 128;
 pub struct Message<'a> {
     /// Its offset in the journal.
     pub offset: u64,
+    /// The incarnation that gave it that offset.
+    pub incarnation: u64,
     /// The topic that it was published to.
     pub topic: &'a str,
     /// The bytes as they were published.
@@ -64,6 +67,8 @@ pub(super) struct Feed {
     sent: u64,
     /// Records that cannot be read any more, until the next message tells of them.
     gap: Option<(u64, u64)>,
+    /// Of those, what a restore withdrew: the last of it.
+    withdrawn: Option<Withdrawn>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +162,7 @@ impl Feed {
         if self.filters.is_empty() {
             self.next = None;
             self.gap = None;
+            self.withdrawn = None;
         }
         was_there
     }
@@ -194,6 +200,7 @@ impl Feed {
     ) -> Written {
         let Message {
             offset,
+            incarnation,
             topic,
             payload,
         } = message;
@@ -214,12 +221,16 @@ impl Feed {
         } else {
             Delivery::AtMostOnce
         };
-        let (offset_text, gap_text) = (offset.to_string(), self.gap_text());
+        let (offset_text, incarnation_text) = (offset.to_string(), incarnation.to_string());
+        let gap_text = self.gap.map(|(from, to)| range_text(from, to));
+        let withdrawn = self.withdrawn.map(|part| range_text(part.from, part.to));
+        let always = [
+            ("offset", offset_text.as_str()),
+            ("incarnation", incarnation_text.as_str()),
+        ];
         let gap = gap_text.as_deref().map(|gap| ("gap", gap));
-        let properties: Vec<_> = [("offset", offset_text.as_str())]
-            .into_iter()
-            .chain(gap)
-            .collect();
+        let withdrawn = withdrawn.as_deref().map(|part| ("withdrawn", part));
+        let properties: Vec<_> = always.into_iter().chain(gap).chain(withdrawn).collect();
         let mut publish = Publish::new(topic, delivery, payload);
         publish.properties.user_properties = List::from(properties.as_slice());
         let before = output.len();
@@ -229,6 +240,7 @@ impl Feed {
             return Written::TooLarge;
         }
         self.gap = None;
+        self.withdrawn = None;
         self.sent = self.sent.max(offset.saturating_add(1));
         if let Some(id) = delivery.packet_id() {
             self.unacknowledged.push_back(Sent {
@@ -247,13 +259,15 @@ impl Feed {
         }
     }
 
-    /// The records from `from` up to and not including `to` cannot be read: the next message says so.
-    pub(super) fn miss(&mut self, from: u64, to: u64) {
+    /// The records from `from` up to and not including `to` cannot be read, and of some of them a restore is the reason: the next message
+    /// says so.
+    pub(super) fn miss(&mut self, from: u64, to: u64, withdrawn: Option<Withdrawn>) {
         if self.next.is_none() {
             return;
         }
         let from = self.gap.map_or(from, |(before, _)| before.min(from));
         self.gap = Some((from, to));
+        self.withdrawn = withdrawn.or(self.withdrawn);
         self.advance(to);
     }
 
@@ -281,12 +295,11 @@ impl Feed {
         }
         id
     }
+}
 
-    fn gap_text(&self) -> Option<String> {
-        // As far as its last offset, so that people and programs read it alike.
-        self.gap
-            .map(|(from, to)| format!("{from}-{}", to.saturating_sub(1)))
-    }
+/// As far as its last offset, so that people and programs read it alike.
+fn range_text(from: u64, to: u64) -> String {
+    format!("{from}-{}", to.saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::core::{
     acl::{self, Action, Decision},
+    incarnation::Withdrawn,
     principal::Who,
 };
 
@@ -57,10 +58,11 @@ impl Session {
         }
     }
 
-    /// Records of the journal that cannot be read: from the first offset up to and not including the other.
-    pub fn missed(&mut self, from: u64, to: u64) {
+    /// Records of the journal that cannot be read: from the first offset up to and not including the other; and which of them a restore
+    /// withdrew.
+    pub fn missed(&mut self, from: u64, to: u64, withdrawn: Option<Withdrawn>) {
         if let Some(feed) = self.feed() {
-            feed.miss(from, to);
+            feed.miss(from, to, withdrawn);
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Feeder {
     reader: Option<Reader>,
     reading: Option<JoinHandle<(Reader, anyhow::Result<Batch>)>>,
     news: News,
+    /// It reads the partition of load tests.
+    pub(super) is_bench: bool,
 }
 
 /// The wait for something to be committed.
@@ -48,6 +50,7 @@ impl Feeder {
             journal: journal.clone(),
             reading: None,
             news: News::Known(news),
+            is_bench: false,
         };
         (feeder, offset)
     }

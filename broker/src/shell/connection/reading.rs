@@ -43,7 +43,8 @@ where
             Reads::Bench => (plane.bench(), vec![Filter::default()]),
         };
         let Some(journal) = journal else { return };
-        let (feeder, offset) = Feeder::new(journal, from, filters);
+        let (mut feeder, offset) = Feeder::new(journal, from, filters);
+        feeder.is_bench = *reads == Reads::Bench;
         // The first time only: a filter more is no news.
         if let (None, Reads::Records(_), Some(online)) = (&self.feeder, reads, &self.online)
             && let Some(reader) = online.who.reader()
@@ -56,10 +57,13 @@ where
 
     /// Hands over what was read.
     fn hand_over(&mut self, batch: &Batch) {
+        let history = self.gate.plane.history();
+        let is_bench = self.feeder.as_ref().is_some_and(|feeder| feeder.is_bench);
         for item in &batch.items {
             let record = match item {
                 Item::Gap { from, to } => {
-                    self.session.missed(*from, *to);
+                    let withdrawn = history.withdrawn_in(*from, *to).filter(|_| !is_bench);
+                    self.session.missed(*from, *to, withdrawn);
                     continue;
                 }
                 Item::Record(record) => record,
@@ -67,6 +71,13 @@ where
             if let Some((topic, payload)) = topic_and_payload(record) {
                 self.session.record(Message {
                     offset: record.offset,
+                    incarnation: match record.kind {
+                        // No restore brings back the journal of load tests: all of it is of this one.
+                        RecordKind::Bench => history.current().number,
+                        RecordKind::Event | RecordKind::Report | RecordKind::Command => {
+                            history.of(record.offset)
+                        }
+                    },
                     topic: &topic,
                     payload,
                 });

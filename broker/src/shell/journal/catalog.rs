@@ -2,10 +2,11 @@
 
 use super::segment;
 use super::tail::Tail;
+use crate::core::incarnation::{History, Withdrawn};
 use crate::core::journal::HEADER_BYTES;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 /// A record whose place is known for sure.
@@ -29,9 +30,9 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct Segment {
+pub(super) struct Segment {
     /// Its committed bytes, header included.
-    end_bytes: u64,
+    pub(super) end_bytes: u64,
     /// A sparse index, ascending: at most one mark per `mark_bytes`.
     marks: Vec<Mark>,
 }
@@ -47,6 +48,8 @@ pub(super) struct Catalog {
     segments: Mutex<BTreeMap<u64, Segment>>,
     tail: Tail,
     committed: watch::Sender<u64>,
+    /// Offsets that are withdrawn: between two segments, and in neither.
+    withdrawn: OnceLock<Vec<Withdrawn>>,
 }
 
 impl Catalog {
@@ -57,6 +60,7 @@ impl Catalog {
             segments: Mutex::new(BTreeMap::new()),
             tail: Tail::default(),
             committed: watch::Sender::new(0),
+            withdrawn: OnceLock::new(),
         }
     }
 
@@ -72,6 +76,18 @@ impl Catalog {
     /// The last commits. Only what is published may be read there.
     pub(super) const fn tail(&self) -> &Tail {
         &self.tail
+    }
+
+    /// What is withdrawn, said once.
+    pub(super) fn expect(&self, history: &History) {
+        // Said again it is the same: a journal belongs to one store.
+        let _ = self.withdrawn.set(history.withdrawn().collect());
+    }
+
+    /// Whether there never were records from `from` up to and not including `to`.
+    pub(super) fn is_withdrawn(&self, from: u64, to: u64) -> bool {
+        let mut all = self.withdrawn.get().into_iter().flatten();
+        all.any(|part| part.from <= from && to <= part.to)
     }
 
     /// The next offset to be committed, and news of it.
@@ -183,7 +199,7 @@ impl Catalog {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
         // Every change under this lock is whole before anything can panic.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -162,12 +162,14 @@ impl Reader {
                     self.open = Some(open);
                 }
                 Step::End => {
-                    tracing::warn!(
-                        segment = open.first,
-                        offset = open.at,
-                        to = open.end_offset,
-                        "journal segment is cut short"
-                    );
+                    if !self.catalog.is_withdrawn(self.next, open.end_offset) {
+                        tracing::warn!(
+                            segment = open.first,
+                            offset = open.at,
+                            to = open.end_offset,
+                            "journal segment is cut short"
+                        );
+                    }
                     self.skip_to(open.end_offset, &mut items);
                 }
                 Step::Bad(error) => {

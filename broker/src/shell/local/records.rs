@@ -27,7 +27,7 @@ use super::{
     route::query,
 };
 use crate::{
-    core::journal::RecordKind,
+    core::{incarnation::History, journal::RecordKind},
     drive::Plane,
     shell::journal::{Filter, Item, Reader},
 };
@@ -128,7 +128,8 @@ async fn read(
         };
         reader = back;
         let mut piece = Vec::new();
-        batch.items.iter().for_each(|item| put(&mut piece, item));
+        let items = batch.items.iter();
+        items.for_each(|item| put(&mut piece, item, api.plane.history()));
         if !piece.is_empty() && pieces.send(Ok(Bytes::from(piece))).await.is_err() {
             break;
         }
@@ -155,10 +156,13 @@ async fn read(
     drop(place);
 }
 
-fn put(piece: &mut Vec<u8>, item: &Item) {
+fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
     match item {
-        Item::Gap { from, .. } => {
-            record::put(piece, *from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+        // Cut, so that its first offset says whether it is withdrawn: `/v1/incarnations` has the ranges.
+        Item::Gap { from, to } => {
+            for from in history.pieces(*from, *to) {
+                record::put(piece, from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+            }
         }
         Item::Record(record) => {
             let kind = match record.kind {

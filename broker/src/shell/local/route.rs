@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    certificate, host, reader, records,
+    backup, certificate, host, reader, records,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -51,6 +51,9 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/sandboxes", get(list_sandboxes))
         .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))
         .route("/v1/records", get(records::stream))
+        .route("/v1/incarnations", get(backup::history))
+        .route("/v1/backups", post(backup::begin))
+        .route("/v1/backups/extents", get(backup::extents))
         .route("/v1/audit", get(audit))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
@@ -177,6 +180,7 @@ async fn status(State(api): State<Api>) -> Answer {
         "durability": health.durability,
         "reasons": health.reasons,
         "next_offset": api.plane.journal().next_offset(),
+        "incarnation": api.plane.history().current().number,
         "connected_hosts": api.plane.connected_hosts(),
     }))
 }

@@ -37,6 +37,10 @@ fn describe(page: &mut Page, plane: &Plane, health: &Health) {
     let version = env!("CARGO_PKG_VERSION");
     let labels = [("version", version), ("durability", plane.durability())];
     page.sample(name, &labels, 1);
+    let name = "outhaul_incarnation";
+    let help = "The incarnation of the journal's offsets: one more at each restore.";
+    page.gauge(name, help);
+    page.sample(name, &[], plane.history().current().number);
     let name = "outhaul_ready";
     page.gauge(name, "Whether the broker can keep its promises now.");
     page.sample(name, &[], u8::from(health.reasons.is_empty()));

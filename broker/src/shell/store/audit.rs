@@ -157,33 +157,37 @@ impl Store {
     pub fn audit_verify(&self) -> anyhow::Result<AuditCheck> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .context("open store to verify audit trail")?;
-        let mut rows = connection
-            .prepare("SELECT * FROM audit ORDER BY seq")
-            .context("read audit trail")?;
-        let mut rows = rows.query([]).context("read audit trail")?;
-        let mut check = AuditCheck {
-            rows: 0,
-            head: NO_LEAF,
-            broken: None,
-        };
-        while let Some(row) = rows.next().context("read audit trail")? {
-            check.broken = match AuditRow::read(row) {
-                Err(_) => Some(AuditFault::Altered),
-                Ok(row) if row.leaf().hash() != row.hash => Some(AuditFault::Altered),
-                Ok(row) if row.seq != check.rows => Some(AuditFault::Missing),
-                Ok(row) if row.prev != check.head => Some(AuditFault::Unchained),
-                Ok(row) => {
-                    check.rows += 1;
-                    check.head = row.hash;
-                    None
-                }
-            };
-            if check.broken.is_some() {
-                break;
-            }
-        }
-        Ok(check)
+        verify(&connection)
     }
+}
+
+pub(super) fn verify(connection: &Connection) -> anyhow::Result<AuditCheck> {
+    let mut rows = connection
+        .prepare("SELECT * FROM audit ORDER BY seq")
+        .context("read audit trail")?;
+    let mut rows = rows.query([]).context("read audit trail")?;
+    let mut check = AuditCheck {
+        rows: 0,
+        head: NO_LEAF,
+        broken: None,
+    };
+    while let Some(row) = rows.next().context("read audit trail")? {
+        check.broken = match AuditRow::read(row) {
+            Err(_) => Some(AuditFault::Altered),
+            Ok(row) if row.leaf().hash() != row.hash => Some(AuditFault::Altered),
+            Ok(row) if row.seq != check.rows => Some(AuditFault::Missing),
+            Ok(row) if row.prev != check.head => Some(AuditFault::Unchained),
+            Ok(row) => {
+                check.rows += 1;
+                check.head = row.hash;
+                None
+            }
+        };
+        if check.broken.is_some() {
+            break;
+        }
+    }
+    Ok(check)
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Step `n` takes a database from version `n` to `n + 1`. Steps are only ever added.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// Where a database has its version, as the file's head shows it, big end first.
 const VERSION_AT: u64 = 60;
@@ -78,4 +82,18 @@ pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
         step.commit()
             .with_context(|| format!("migrate store from version {version}"))?;
     }
+}
+
+/// Says why a store that is only looked at cannot be read: another program wrote it.
+pub(super) fn refuse_other(connection: &Connection) -> anyhow::Result<()> {
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .context("read store version")?;
+    if usize::try_from(version) != Ok(STEPS.len()) {
+        anyhow::bail!(
+            "the store has version {version}, and this program reads version {}: use the program that wrote it",
+            STEPS.len()
+        );
+    }
+    Ok(())
 }

@@ -49,6 +49,14 @@ pub(super) fn enrolled() -> (TempDir, Store) {
     (dir, store)
 }
 
+/// A host whose bundle nobody has used.
+pub(super) fn with_unused_key() -> (TempDir, Store) {
+    let (dir, store) = open();
+    let added = store.add_host(&new_host("edge-1", 1), "uid:0", NOW);
+    assert_eq!(added.unwrap(), AddHost::Added);
+    (dir, store)
+}
+
 fn edge_1(generation: u64) -> Enrolled {
     Enrolled {
         host: "edge-1".to_owned(),

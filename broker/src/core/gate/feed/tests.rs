@@ -21,6 +21,7 @@ fn feed(filters: &[(&str, bool)]) -> Feed {
 fn message(offset: u64) -> Message<'static> {
     Message {
         offset,
+        incarnation: 1,
         topic: "v1/a/x/events",
         payload: b"batch",
     }
@@ -140,8 +141,8 @@ fn a_message_that_two_filters_match_comes_once_at_the_better_quality() {
 #[test]
 fn a_gap_is_told_with_the_next_message_once() {
     let mut feed = feed(&[("v1/+/+/events", true)]);
-    feed.miss(0, 5);
-    feed.miss(5, 9);
+    feed.miss(0, 5, None);
+    feed.miss(5, 9, None);
     assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8"));
     assert_eq!(write(&mut feed, 10)[0].3, None);
 }
@@ -193,10 +194,47 @@ fn without_a_subscription_there_is_no_place_and_no_gap() {
     let mut feed = feed(&[(filter, true)]);
     write(&mut feed, 7);
     feed.unsubscribe(filter);
-    feed.miss(8, 12);
+    feed.miss(8, 12, None);
     feed.start(12);
     assert_eq!((feed.next(), feed.keep().next), (None, None));
     feed.subscribe(filter, true);
     feed.start(20);
     assert_eq!(write(&mut feed, 20)[0].3, None, "of a gap before it");
+}
+
+#[test]
+fn a_message_says_its_incarnation_and_the_first_after_a_restore_what_is_withdrawn() {
+    let mut feed = feed(&[("v1/+/+/events", false)]);
+    let part = Withdrawn {
+        from: 7,
+        to: 100,
+        by: 2,
+    };
+    feed.miss(5, 100, Some(part));
+    // More that cannot be read takes nothing back of it.
+    feed.miss(100, 102, None);
+    let mut said = Vec::new();
+    for offset in [102, 103] {
+        let mut output = Vec::new();
+        let message = Message {
+            incarnation: 2,
+            ..message(offset)
+        };
+        feed.write(message, LIMITS, &mut output);
+        let packet = frame(&output, usize::MAX).unwrap().unwrap();
+        let ServerPacket::Publish(publish) = decode_server(&packet, Version::V5).unwrap() else {
+            panic!("not a publish");
+        };
+        let properties = publish.properties.user_properties.iter();
+        said.push(
+            properties
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(
+        said[0],
+        ["offset 102", "incarnation 2", "gap 5-101", "withdrawn 7-99"]
+    );
+    assert_eq!(said[1], ["offset 103", "incarnation 2"]);
 }

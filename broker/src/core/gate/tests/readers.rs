@@ -60,6 +60,7 @@ fn old(connect: &mut Connect<'_>) {
 fn record(client: &mut Client, offset: u64) -> Vec<Said> {
     client.session.record(Message {
         offset,
+        incarnation: 1,
         topic: "v1/edge-1/build-7/events",
         payload: b"batch",
     });
@@ -397,6 +398,7 @@ fn a_load_test_publishes_and_subscribes_below_bench_and_nowhere_else() {
     client.session.following(0);
     client.session.record(Message {
         offset: 0,
+        incarnation: 1,
         topic: "bench/a/c",
         payload: b"",
     });
