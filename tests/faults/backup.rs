@@ -147,6 +147,20 @@ fn a_broker_goes_on_from_its_backup_and_says_what_is_gone() {
     fs::rename(world.path("broker"), &lost_dir).unwrap();
     let old = journal(&world.path("broker.lost/journal"));
 
+    // One of a broker that does not run: all there is.
+    let stopped = text(&world.path("stopped"));
+    let offline = [
+        "backup",
+        "--json",
+        "--to",
+        &stopped,
+        "--data-dir",
+        &lost_dir,
+    ];
+    let made = json(&world, &offline);
+    assert_eq!(number(&made, "records"), u64::try_from(old.len()).unwrap());
+    world.outhaul_ok(&["backup", "verify", &stopped]).unwrap();
+
     // Whatever is flipped or missing in it is found.
     for path in files(&world.path("backup")) {
         let whole = fs::read(&path).unwrap();

@@ -347,7 +347,7 @@ fn facts(manifest: &Manifest, contents: &Contents) -> Vec<Row> {
     facts
 }
 
-fn offsets(manifest: &Manifest) -> String {
+pub(super) fn offsets(manifest: &Manifest) -> String {
     match manifest.end_offset.checked_sub(1) {
         Some(last) if manifest.records > 0 => {
             format!(
@@ -355,7 +355,7 @@ fn offsets(manifest: &Manifest) -> String {
                 manifest.first_offset, manifest.records
             )
         }
-        _ => "none yet".to_owned(),
+        _ => "no record yet".to_owned(),
     }
 }
 

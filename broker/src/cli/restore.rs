@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     Context,
-    backup::{actor, judge, tell},
+    backup::{actor, judge, offsets, tell},
     passphrase::{self, Use},
     units,
 };
@@ -114,14 +114,7 @@ fn say(
         next.number
     );
     let mut row = |name: &str, value: &str| text.push_str(&format!("  {name:<12} {value}\n"));
-    row(
-        "there",
-        &format!(
-            "{} records, up to offset {}",
-            manifest.records,
-            manifest.end_offset.saturating_sub(1)
-        ),
-    );
+    row("there", &offsets(manifest));
     row("next offset", &next.first.to_string());
     let gone = "whatever was acknowledged after that: events, reports, commands";
     row(
