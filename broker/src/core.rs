@@ -16,4 +16,5 @@ pub mod presence;
 pub mod principal;
 pub mod proxy_protocol;
 pub mod reader;
+pub mod retention;
 pub mod sandbox;

@@ -271,7 +271,7 @@ impl Link {
             let to = from + u64::from(count) + 1;
             self.advance(to);
             self.settle(&Cause::Missed(from, to), |session, _| {
-                session.missed(from, to)
+                session.missed(from, to, protocol::hole::Causes::UNKNOWN)
             });
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use protocol::{
+    hole::Causes,
     mqtt::{Delivery, List, PacketId, Publish, Version},
     scope::covers,
     topic::ReadFilter,
@@ -63,7 +64,7 @@ pub(super) struct Feed {
     /// One past the greatest offset that was sent.
     sent: u64,
     /// Records that cannot be read any more, until the next message tells of them.
-    gap: Option<(u64, u64)>,
+    gap: Option<(u64, u64, Causes)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -214,12 +215,12 @@ impl Feed {
         } else {
             Delivery::AtMostOnce
         };
-        let (offset_text, gap_text) = (offset.to_string(), self.gap_text());
-        let gap = gap_text.as_deref().map(|gap| ("gap", gap));
-        let properties: Vec<_> = [("offset", offset_text.as_str())]
-            .into_iter()
-            .chain(gap)
-            .collect();
+        let (offset_text, gap) = (offset.to_string(), self.gap_texts());
+        let mut properties = vec![("offset", offset_text.as_str())];
+        if let Some((run, causes)) = &gap {
+            properties.push(("gap", run));
+            properties.extend((!causes.is_empty()).then_some(("gap-reason", causes.as_str())));
+        }
         let mut publish = Publish::new(topic, delivery, payload);
         publish.properties.user_properties = List::from(properties.as_slice());
         let before = output.len();
@@ -248,12 +249,14 @@ impl Feed {
     }
 
     /// The records from `from` up to and not including `to` cannot be read: the next message says so.
-    pub(super) fn miss(&mut self, from: u64, to: u64) {
+    pub(super) fn miss(&mut self, from: u64, to: u64, causes: Causes) {
         if self.next.is_none() {
             return;
         }
-        let from = self.gap.map_or(from, |(before, _)| before.min(from));
-        self.gap = Some((from, to));
+        let (from, causes) = self.gap.map_or((from, causes), |(before, _, known)| {
+            (before.min(from), known.and(causes))
+        });
+        self.gap = Some((from, to, causes));
         self.advance(to);
     }
 
@@ -282,10 +285,12 @@ impl Feed {
         id
     }
 
-    fn gap_text(&self) -> Option<String> {
+    fn gap_texts(&self) -> Option<(String, String)> {
         // As far as its last offset, so that people and programs read it alike.
-        self.gap
-            .map(|(from, to)| format!("{from}-{}", to.saturating_sub(1)))
+        self.gap.map(|(from, to, causes)| {
+            let run = format!("{from}-{}", to.saturating_sub(1));
+            (run, causes.to_string())
+        })
     }
 }
 

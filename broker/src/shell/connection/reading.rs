@@ -58,8 +58,8 @@ where
     fn hand_over(&mut self, batch: &Batch) {
         for item in &batch.items {
             let record = match item {
-                Item::Gap { from, to } => {
-                    self.session.missed(*from, *to);
+                Item::Gap { from, to, causes } => {
+                    self.session.missed(*from, *to, *causes);
                     continue;
                 }
                 Item::Record(record) => record,

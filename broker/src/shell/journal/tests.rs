@@ -1,7 +1,10 @@
 //! Tests of `journal`.
 
+mod retention;
+
 use super::*;
 use crate::core::journal::{HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind};
+use protocol::hole::Cause;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
@@ -53,7 +56,10 @@ fn read(journal: &Journal, from: u64, filter: Filter) -> String {
                     }
                     record.offset.to_string()
                 }
-                Item::Gap { from, to } => format!("{from}-{to}!"),
+                Item::Gap { from, to, causes } if causes == Cause::Damage.into() => {
+                    format!("{from}-{to}!")
+                }
+                Item::Gap { from, to, causes } => format!("{from}-{to}!{causes}"),
             });
         }
         if batch.caught_up {

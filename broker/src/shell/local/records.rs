@@ -13,6 +13,7 @@ use axum::{
 };
 use hyper::body::Frame;
 use protocol::{
+    hole::Hole,
     id::SandboxId,
     record::{self, Kind},
     time::UnixMillis,
@@ -149,8 +150,10 @@ async fn read(
 
 fn put(piece: &mut Vec<u8>, item: &Item) {
     match item {
-        Item::Gap { from, .. } => {
-            record::put(piece, *from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+        Item::Gap { from, to, causes } => {
+            let (to, causes) = (*to, *causes);
+            let hole = Hole { to, causes }.encode();
+            record::put(piece, *from, UnixMillis(0), Kind::Gap, ("", ""), &hole);
         }
         Item::Record(record) => {
             let kind = match record.kind {

@@ -1,6 +1,7 @@
 //! What is sent, acknowledged and come back to.
 
 use super::*;
+use protocol::hole::Cause;
 use protocol::mqtt::{ServerPacket, decode_server, frame};
 
 const LIMITS: Limits = Limits {
@@ -42,7 +43,15 @@ fn read(mut output: &[u8]) -> Vec<Read> {
         let text = |pair: (&str, &str)| pair.1.to_owned();
         let id = publish.delivery.packet_id().map(PacketId::get);
         let offset = of("offset").map(text).unwrap();
-        all.push((offset, id, publish.delivery.dup(), of("gap").map(text)));
+        let gap = of("gap").map(text).map(|gap| {
+            let reason = of("gap-reason").map(text);
+            [Some(gap), reason]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        all.push((offset, id, publish.delivery.dup(), gap));
         output = &output[frame.total_bytes()..];
     }
     all
@@ -140,9 +149,9 @@ fn a_message_that_two_filters_match_comes_once_at_the_better_quality() {
 #[test]
 fn a_gap_is_told_with_the_next_message_once() {
     let mut feed = feed(&[("v1/+/+/events", true)]);
-    feed.miss(0, 5);
-    feed.miss(5, 9);
-    assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8"));
+    feed.miss(0, 5, Cause::Age.into());
+    feed.miss(5, 9, Cause::Damage.into());
+    assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8 damage,age"));
     assert_eq!(write(&mut feed, 10)[0].3, None);
 }
 
@@ -193,7 +202,7 @@ fn without_a_subscription_there_is_no_place_and_no_gap() {
     let mut feed = feed(&[(filter, true)]);
     write(&mut feed, 7);
     feed.unsubscribe(filter);
-    feed.miss(8, 12);
+    feed.miss(8, 12, Causes::UNKNOWN);
     feed.start(12);
     assert_eq!((feed.next(), feed.keep().next), (None, None));
     feed.subscribe(filter, true);
