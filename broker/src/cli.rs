@@ -11,6 +11,7 @@ mod fake_broker;
 mod follow;
 mod host;
 mod inspect;
+mod journal;
 mod known_hosts;
 mod logs;
 mod order;
@@ -105,6 +106,9 @@ enum Command {
     /// Certificates: what hosts trust, and the authority's rotation
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// The journal: what it keeps, what it dropped and why, and purging
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -189,6 +193,7 @@ impl Cli {
             Command::Host(command) => host::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
+            Command::Journal(command) => journal::execute(&context, command).await,
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

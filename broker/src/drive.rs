@@ -11,8 +11,10 @@ mod command;
 mod health;
 mod identity;
 mod intake;
+mod purge;
 mod reader;
 mod rebuild;
+mod retention;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,6 +45,7 @@ use crate::{
         presence::{Change, Presence},
         principal::Who,
         reader::{Accounts, Admitted, BadReader},
+        retention::Limits,
     },
     shell::{
         certificate::Facts, clock, journal::Journal, keys::fill_random, router::Router,
@@ -55,6 +58,7 @@ pub use command::SubmitError;
 pub use health::Health;
 pub(crate) use identity::kind_word;
 pub use identity::{AddError, Added};
+pub use purge::Purge;
 pub use reader::NewToken;
 
 use clerk::{Errand, Note};
@@ -186,6 +190,8 @@ pub struct Parts {
     pub bench: Option<Journal>,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
+    /// What the journal keeps at the most.
+    pub retention: Limits,
     /// Who hears of it now.
     pub router: Router,
     /// Signs connection tokens.
@@ -230,6 +236,7 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
+    dropped: Mutex<retention::Dropped>,
 }
 
 /// What is known of a host, kept in memory: the gate asks at every CONNECT.
@@ -299,6 +306,7 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
+            dropped: Mutex::default(),
             parts,
         };
         let plane = Self {
@@ -306,6 +314,7 @@ impl Plane {
         };
         plane.rebuild().context("read the journal")?;
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
+        tokio::spawn(retention::run(Arc::downgrade(&plane.inner)));
         Ok(plane)
     }
 

@@ -304,6 +304,7 @@ impl Vector {
         let bytes = self.bytes("hex");
         let (head, events) = match verifier.check(&bytes).map_err(refuse)? {
             Verdict::Again => return Ok(json!({"again": true})),
+            Verdict::Purged(_) => panic!("a body that is there is read"),
             Verdict::Next(head, events) => (head, events),
         };
         let events: Vec<_> = events.map(|event| event.kind.word()).collect();
@@ -380,6 +381,9 @@ impl Vector {
             "reports": found.reports,
             "commands": found.commands,
             "holes": found.holes,
+            "purged": found.purged,
+            "purged_events": found.purged_events,
+            "removed": found.removed,
         }))
     }
 

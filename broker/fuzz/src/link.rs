@@ -259,7 +259,8 @@ impl Link {
                         offset,
                         topic,
                         payload: &payload,
-                    });
+                        is_purged: false,
+});
                 },
             );
         }

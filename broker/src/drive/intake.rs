@@ -32,7 +32,15 @@ pub(super) struct BatchMark {
 impl BatchMark {
     /// Reads a batch's head, strictly, and that it belongs to this sandbox.
     pub(super) fn read(host: &HostId, sandbox: &SandboxId, payload: &[u8]) -> Option<Self> {
-        let batch = Batch::parse(payload).ok()?;
+        Self::of(host, sandbox, &Batch::parse(payload).ok()?)
+    }
+
+    /// The same for a head whose body was purged.
+    pub(super) fn read_head(host: &HostId, sandbox: &SandboxId, head: &[u8]) -> Option<Self> {
+        Self::of(host, sandbox, &Batch::parse_head(head).ok()?)
+    }
+
+    fn of(host: &HostId, sandbox: &SandboxId, batch: &Batch<'_>) -> Option<Self> {
         if *batch.head.stream != stream::stream_id(host, sandbox) {
             return None;
         }

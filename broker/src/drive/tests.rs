@@ -1,6 +1,7 @@
 //! The plane with a real journal, store and router.
 
 mod identity;
+mod retention;
 
 use std::{path::Path, time::Duration};
 
@@ -56,11 +57,16 @@ async fn open_journal(place: &Path) -> Journal {
 }
 
 async fn open_in(place: &Path) -> Plane {
+    open_with(place, crate::core::retention::Limits::default()).await
+}
+
+async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> Plane {
     let parts = Parts {
         store: Store::open(&place.join("state.db")).unwrap(),
         journal: open_journal(place).await,
         bench: None,
         admitted: Admitted::default(),
+        retention,
         router: Router::spawn(router::default_config()).await.unwrap(),
         issuer: secret(1),
         recovery_window: Duration::from_secs(72 * 3600),

@@ -4,6 +4,7 @@
 mod answer;
 mod certificate;
 mod host;
+mod journal;
 mod reader;
 mod records;
 mod route;

@@ -49,7 +49,7 @@ fn word(line: &Line) -> String {
         What::Note(note) => format!("note: {}", note.split(':').next().unwrap()),
         What::Unverified(_) => "unverified".to_owned(),
         What::Distrusted(_) => "distrusted".to_owned(),
-        What::Asked { .. } | What::Missing => "?".to_owned(),
+        What::Asked { .. } | What::Missing(_) | What::Purged { .. } => "?".to_owned(),
     }
 }
 

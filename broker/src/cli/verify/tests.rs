@@ -130,7 +130,9 @@ fn shown(follow: &mut Follow, records: &[Record]) -> Vec<String> {
             What::Report(news) => format!("<{}>", news.word()),
             What::Asked { order, .. } => format!("<asked {order}>"),
             What::Unverified(why) => format!("!{why}"),
-            What::Distrusted(_) | What::Missing | What::Note(_) => "?".to_owned(),
+            What::Distrusted(_) | What::Missing(_) | What::Purged { .. } | What::Note(_) => {
+                "?".to_owned()
+            }
         })
         .collect()
 }

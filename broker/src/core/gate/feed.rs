@@ -27,8 +27,10 @@ pub struct Message<'a> {
     pub offset: u64,
     /// The topic that it was published to.
     pub topic: &'a str,
-    /// The bytes as they were published.
+    /// The bytes as they were published; of a batch whose body was purged, its signed head.
     pub payload: &'a [u8],
+    /// Its body was purged.
+    pub is_purged: bool,
 }
 
 /// What is kept of a reader's session while it is away: which filters, and from which offset on.
@@ -197,6 +199,7 @@ impl Feed {
             offset,
             topic,
             payload,
+            is_purged,
         } = message;
         self.advance(offset.saturating_add(1));
         let wanted = self.filters.iter();
@@ -217,6 +220,7 @@ impl Feed {
         };
         let (offset_text, gap) = (offset.to_string(), self.gap_texts());
         let mut properties = vec![("offset", offset_text.as_str())];
+        properties.extend(is_purged.then_some(("body", "purged")));
         if let Some((run, causes)) = &gap {
             properties.push(("gap", run));
             properties.extend((!causes.is_empty()).then_some(("gap-reason", causes.as_str())));

@@ -69,6 +69,7 @@ where
                     offset: record.offset,
                     topic: &topic,
                     payload,
+                    is_purged: record.is_purged,
                 });
             }
         }

@@ -157,6 +157,7 @@ fn put(piece: &mut Vec<u8>, item: &Item) {
         }
         Item::Record(record) => {
             let kind = match record.kind {
+                RecordKind::Event if record.is_purged => Kind::Head,
                 RecordKind::Event => Kind::Batch,
                 RecordKind::Report => Kind::Report,
                 RecordKind::Command => Kind::Command,

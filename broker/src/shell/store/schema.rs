@@ -4,7 +4,11 @@ use anyhow::{Context as _, bail};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Step `n` takes a database from version `n` to `n + 1`. Steps are only ever added.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 /// Bring the database up to date, one transaction for each step.
 pub(super) fn migrate(connection: &mut Connection) -> anyhow::Result<()> {

@@ -24,6 +24,7 @@ fn message(offset: u64) -> Message<'static> {
         offset,
         topic: "v1/a/x/events",
         payload: b"batch",
+        is_purged: false,
     }
 }
 

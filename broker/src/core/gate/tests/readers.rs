@@ -62,6 +62,7 @@ fn record(client: &mut Client, offset: u64) -> Vec<Said> {
         offset,
         topic: "v1/edge-1/build-7/events",
         payload: b"batch",
+        is_purged: false,
     });
     client.said()
 }
@@ -399,6 +400,7 @@ fn a_load_test_publishes_and_subscribes_below_bench_and_nowhere_else() {
         offset: 0,
         topic: "bench/a/c",
         payload: b"",
+        is_purged: false,
     });
     assert_eq!(client.said(), [], "no filter wants it");
     assert_eq!(
