@@ -475,20 +475,6 @@ async fn damage_while_open_costs_no_more_than_the_distance_of_two_marks() {
 }
 
 #[tokio::test]
-async fn removed_segments_are_a_gap_before_the_oldest() {
-    let dir = TempDir::new().unwrap();
-    fill(&open(&dir), 0..200).await;
-    let firsts = segment::list(dir.path()).unwrap();
-    std::fs::remove_file(segment::path(dir.path(), firsts[0])).unwrap();
-    let journal = open(&dir);
-    assert_eq!(journal.oldest(), firsts[1]);
-    assert_eq!(
-        read(&journal, 0, Filter::default()),
-        format!("0-{}! {}", firsts[1], numbers(firsts[1]..200))
-    );
-}
-
-#[tokio::test]
 async fn a_failed_write_ends_the_journal_for_good() {
     let dir = TempDir::new().unwrap();
     fill(&open(&dir), 0..3).await;

@@ -542,3 +542,17 @@ async fn a_purged_event_keeps_its_head_its_place_and_nothing_of_its_body_anywher
         "a:age:0-4:2 b:age:1-5:2"
     );
 }
+
+#[tokio::test]
+async fn removed_segments_are_a_gap_before_the_oldest() {
+    let dir = TempDir::new().unwrap();
+    fill(&open(&dir), 0..200).await;
+    let firsts = segment::list(dir.path()).unwrap();
+    std::fs::remove_file(segment::path(dir.path(), firsts[0])).unwrap();
+    let journal = open(&dir);
+    assert_eq!(journal.oldest(), firsts[1]);
+    assert_eq!(
+        read(&journal, 0, Filter::default()),
+        format!("0-{}! {}", firsts[1], numbers(firsts[1]..200))
+    );
+}
