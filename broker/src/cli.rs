@@ -12,6 +12,7 @@ mod fake_broker;
 mod follow;
 mod host;
 mod inspect;
+mod journal;
 mod known_hosts;
 mod logs;
 mod order;
@@ -127,6 +128,9 @@ enum Command {
         after_help = "Examples:\n  outhaul restore --from /backup/monday --data-dir /var/lib/outhaul --keys-from /safe/keys.sealed\n  outhaul restore --from /backup/monday --data-dir /new --keys-from /safe/keys.sealed --compare /var/lib/outhaul.broken"
     )]
     Restore(restore::RestoreArgs),
+    /// The journal: what it keeps, what it dropped and why, and purging
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Launch a sandbox and follow it; the exit code is the sandbox's
     ///
     /// Ctrl-C asks the host to stop the sandbox; a second one leaves it and returns. Everything after IMAGE belongs to the
@@ -213,6 +217,7 @@ impl Cli {
             Command::Ca(command) => ca::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,
             Command::Restore(args) => restore::execute(&mut context, &args),
+            Command::Journal(command) => journal::execute(&context, command).await,
             Command::Run(args) => run::execute(&mut context, *args).await,
             Command::Ps(args) => ps::execute(&context, &args).await,
             Command::Logs(args) => logs::execute(&context, args).await,

@@ -2,6 +2,10 @@
 //!
 //! Nothing here is a secret, and no setting makes anything less safe: keys are files in the data directory, found by name.
 
+mod journal;
+
+pub use journal::RawJournal;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -16,6 +20,7 @@ use serde::Deserialize;
 
 use crate::core::network::Network;
 use crate::core::reader::Admitted;
+use crate::core::retention::Limits;
 use crate::shell::{
     certificate::{ServerFiles, TlsFiles, host_name},
     journal::Durability,
@@ -106,6 +111,15 @@ pub struct ServeFlags {
         value_name = "true|false"
     )]
     pub allow_bench: Option<bool>,
+    /// Days that the journal keeps records; 0 is for ever [default: 30]
+    #[arg(long, env = "OUTHAUL_JOURNAL_KEEP_DAYS", value_name = "DAYS")]
+    pub journal_keep_days: Option<u64>,
+    /// MiB that the journal keeps of all hosts; 0 is without limit [default: 16384]
+    #[arg(long, env = "OUTHAUL_JOURNAL_KEEP_MIB", value_name = "MIB")]
+    pub journal_keep_mib: Option<u64>,
+    /// MiB that the journal keeps of one host; 0 is without limit [default: 4096]
+    #[arg(long, env = "OUTHAUL_JOURNAL_KEEP_HOST_MIB", value_name = "MIB")]
+    pub journal_keep_host_mib: Option<u64>,
     /// What to log: `info`, or `broker=debug,info` [default: info]
     #[arg(long, env = "OUTHAUL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -147,6 +161,8 @@ pub struct RawConfig {
     pub log: Option<String>,
     /// `text` or `json`.
     pub log_format: Option<String>,
+    /// What the journal keeps.
+    pub journal: Option<RawJournal>,
     /// Certificates that someone else issues.
     pub tls: Option<RawTls>,
     /// The embedded router's own settings: any of them, over our defaults.
@@ -190,6 +206,8 @@ pub struct Config {
     pub admitted: Admitted,
     /// Load balancers, from which a PROXY header comes first.
     pub proxy_protocol_from: Vec<Network>,
+    /// What the journal keeps at the most.
+    pub retention: Limits,
     /// What to log, in the notation of `tracing_subscriber`; the default if none.
     pub log: Option<String>,
     /// How log lines look.
@@ -262,6 +280,10 @@ impl RawConfig {
             proxy_protocol_from: self.proxy_protocol_from.or(below.proxy_protocol_from),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            journal: match (self.journal, below.journal) {
+                (Some(journal), Some(below)) => Some(journal.over(below)),
+                (journal, below) => journal.or(below),
+            },
             tls: match (self.tls, below.tls) {
                 (Some(tls), Some(below)) => Some(tls.over(below)),
                 (tls, below) => tls.or(below),
@@ -324,6 +346,11 @@ impl From<ServeFlags> for RawConfig {
             proxy_protocol_from: flags.proxy_protocol_from,
             log: flags.log,
             log_format: flags.log_format,
+            journal: Some(RawJournal {
+                keep_days: flags.journal_keep_days,
+                keep_mib: flags.journal_keep_mib,
+                keep_host_mib: flags.journal_keep_host_mib,
+            }),
             tls: Some(RawTls {
                 certificate: flags.tls_certificate,
                 key: flags.tls_key,
@@ -370,6 +397,7 @@ impl TryFrom<RawConfig> for Config {
                 bench: raw.allow_bench.unwrap_or(false),
             },
             proxy_protocol_from: parse_networks(&raw.proxy_protocol_from.unwrap_or_default())?,
+            retention: raw.journal.unwrap_or_default().try_into()?,
             log: raw.log,
             log_format: parse_log_format(raw.log_format.as_deref().unwrap_or("text"))?,
             router: router_config(raw.router.unwrap_or_default())?,

@@ -19,5 +19,6 @@ pub mod presence;
 pub mod principal;
 pub mod proxy_protocol;
 pub mod reader;
+pub mod retention;
 pub mod room;
 pub mod sandbox;

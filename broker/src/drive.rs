@@ -11,8 +11,10 @@ mod command;
 mod health;
 mod identity;
 mod intake;
+mod purge;
 mod reader;
 mod rebuild;
+mod retention;
 mod time;
 
 use std::{
@@ -43,6 +45,7 @@ use crate::{
         presence::{Change, Presence},
         principal::Who,
         reader::{Accounts, Admitted, BadReader},
+        retention::Limits,
     },
     shell::{
         certificate::Facts,
@@ -60,6 +63,7 @@ pub use command::SubmitError;
 pub use health::Health;
 pub(crate) use identity::kind_word;
 pub use identity::{AddError, Added};
+pub use purge::Purge;
 pub use reader::NewToken;
 
 use clerk::{Errand, Note};
@@ -191,6 +195,8 @@ pub struct Parts {
     pub bench: Option<Journal>,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
+    /// What the journal keeps at the most.
+    pub retention: Limits,
     /// Who hears of it now.
     pub router: Router,
     /// Signs connection tokens.
@@ -240,6 +246,7 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
+    dropped: Mutex<retention::Dropped>,
 }
 
 /// What is known of a host, kept in memory: the gate asks at every CONNECT.
@@ -306,6 +313,7 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
+            dropped: Mutex::default(),
             parts,
         };
         let plane = Self {
@@ -316,6 +324,7 @@ impl Plane {
         plane.look_at_clock();
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));
+        tokio::spawn(retention::run(Arc::downgrade(&plane.inner)));
         Ok(plane)
     }
 

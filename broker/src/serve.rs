@@ -111,6 +111,7 @@ impl Broker {
             journal: opened.journal,
             bench: opened.bench,
             admitted: config.admitted,
+            retention: config.retention,
             router,
             issuer: opened.keys.issuer,
             recovery_window: config.recovery_window,

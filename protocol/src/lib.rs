@@ -17,6 +17,7 @@ pub mod cbor;
 pub mod command;
 pub mod event;
 pub mod exchange;
+pub mod hole;
 pub mod id;
 pub mod install_key;
 pub mod key;

@@ -24,6 +24,8 @@ int_word! {
         3 => Command = "command",
         /// A host's key signing the next one; in stream files alone.
         4 => Succession = "succession",
+        /// The signed head of a batch of events whose body was purged. (5 is nothing: it stands for what is no record in the vectors.)
+        6 => Head = "head",
     }
 }
 

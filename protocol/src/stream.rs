@@ -180,6 +180,29 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// [`BatchError`].
     pub fn parse(payload: &'a [u8]) -> Result<Self, BatchError> {
+        let batch = Self::split(payload)?;
+        if batch.head.body_bytes == batch.body.len() as u64 {
+            Ok(batch)
+        } else {
+            Err(BatchError::Shape)
+        }
+    }
+
+    /// Takes a signed head apart whose body was purged: as strict, and there is nothing behind it. No body is empty, so one is never
+    /// taken for the other.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub fn parse_head(head: &'a [u8]) -> Result<Self, BatchError> {
+        let batch = Self::split(head)?;
+        if batch.body.is_empty() && batch.head.body_bytes > 0 {
+            Ok(batch)
+        } else {
+            Err(BatchError::Shape)
+        }
+    }
+
+    fn split(payload: &'a [u8]) -> Result<Self, BatchError> {
         let (envelope, body) = Envelope::parse_front(payload, TYP)?;
         let head_bytes = payload
             .get(..payload.len().saturating_sub(body.len()))
@@ -187,7 +210,7 @@ impl<'a> Batch<'a> {
             .ok_or(BatchError::Shape)?;
         let head: Head = cbor::from_slice(envelope.payload, BATCH_HEAD_BYTES_MAX)
             .map_err(|error: CborError| BatchError::Head(VerifyError::Payload(error)))?;
-        let is_sound = head.body_bytes == body.len() as u64
+        let is_sound = head.body_bytes <= BATCH_BODY_BYTES_MAX as u64
             && body.len() <= BATCH_BODY_BYTES_MAX
             && head.count <= BATCH_EVENTS_MAX as u64
             && head.first.checked_add(head.count).is_some()
@@ -268,6 +291,8 @@ pub enum StreamError {
 pub enum Verdict<'a> {
     /// The next one: its head and its events.
     Next(Head, Events<'a>),
+    /// The next one, of which only the head is left: so many events were in it, and what they said was purged.
+    Purged(Head),
     /// One that was seen before, by its signed head. Whatever its body is now, it tells nothing new.
     Again,
 }
@@ -363,6 +388,47 @@ impl Verifier {
         if self.seen.heads.contains(&batch.head_hash) {
             return Ok(Verdict::Again);
         }
+        self.judge(&batch)?;
+        let events = batch.events()?;
+        self.follow(&batch);
+        Ok(Verdict::Next(batch.head, events))
+    }
+
+    /// Checks the next head, whose body was purged.
+    ///
+    /// # Errors
+    /// [`StreamError`]; the verifier stays where it was.
+    pub fn check_head(&mut self, head: &[u8]) -> Result<Verdict<'static>, StreamError> {
+        let batch = Batch::parse_head(head)?;
+        if self.seen.heads.contains(&batch.head_hash) {
+            return Ok(Verdict::Again);
+        }
+        self.judge(&batch)?;
+        self.follow(&batch);
+        Ok(Verdict::Purged(batch.head))
+    }
+
+    /// Goes on at a later batch, its body there or not, though batches before it are missing: whoever had them says that they were
+    /// removed. What comes after it follows from it again. `false`: it is no later batch of this stream.
+    pub fn skip_to(&mut self, payload: &[u8]) -> bool {
+        let batch = Batch::parse(payload).or_else(|_| Batch::parse_head(payload));
+        let Ok(batch) = batch else { return false };
+        let head = &batch.head;
+        let is_later = !self.closed
+            && (head.epoch, head.batch) > (self.epoch, self.next_batch)
+            && head.first >= self.next_event
+            && *head.stream == self.stream
+            && batch.verify(&[self.key]).is_ok();
+        if is_later {
+            self.epoch = head.epoch;
+            self.next_batch = head.batch;
+            self.next_event = head.first;
+            self.previous = *head.previous;
+        }
+        is_later
+    }
+
+    fn judge(&self, batch: &Batch<'_>) -> Result<(), StreamError> {
         batch
             .verify(&[self.key])
             .map_err(|_| StreamError::Signature)?;
@@ -370,15 +436,17 @@ impl Verifier {
         if *head.stream != self.stream {
             return Err(StreamError::Stream);
         }
-        self.check_order(head)?;
-        let events = batch.events()?;
+        self.check_order(head)
+    }
+
+    fn follow(&mut self, batch: &Batch<'_>) {
+        let head = &batch.head;
         self.epoch = head.epoch;
         self.next_batch = head.batch.saturating_add(1);
         self.next_event = head.first.saturating_add(head.count);
         self.previous = batch.head_hash;
         self.closed = head.closing.is_some();
         self.seen.insert(batch.head_hash);
-        Ok(Verdict::Next(batch.head, events))
     }
 
     fn check_order(&self, head: &Head) -> Result<(), StreamError> {
@@ -404,151 +472,4 @@ impl Verifier {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{event::Kind, key::seeded};
-
-    fn names() -> (HostId, SandboxId) {
-        (
-            HostId::new("edge-1").unwrap(),
-            SandboxId::new("build-7").unwrap(),
-        )
-    }
-
-    fn writer() -> Writer {
-        let (host, sandbox) = names();
-        Writer::new(seeded(0x0d), stream_id(&host, &sandbox), [7; 8])
-    }
-
-    fn verifier() -> Verifier {
-        let (host, sandbox) = names();
-        Verifier::new(&host, &sandbox, seeded(0x0d).public())
-    }
-
-    fn line(data: &[u8]) -> Event<'_> {
-        Event {
-            time: UnixMillis(1),
-            kind: Kind::Stdout,
-            flags: 0,
-            size: data.len() as u64,
-            value: 0,
-            data,
-        }
-    }
-
-    /// Batches of 2, 0, 1 events and a closing one.
-    fn batches() -> Vec<Vec<u8>> {
-        let mut writer = writer();
-        assert!(writer.push(&line(b"one")) && writer.push(&line(b"two")));
-        let mut batches = vec![
-            writer.seal(UnixMillis(1), false),
-            writer.seal(UnixMillis(2), false),
-        ];
-        assert!(writer.push(&line(b"three")));
-        batches.push(writer.seal(UnixMillis(3), false));
-        batches.push(writer.seal(UnixMillis(4), true));
-        batches
-    }
-
-    #[test]
-    fn a_whole_stream_verifies_and_says_that_it_is_whole() {
-        let mut verifier = verifier();
-        let mut lines = Vec::new();
-        for payload in &batches() {
-            match verifier.check(payload).unwrap() {
-                Verdict::Next(_, events) => lines.extend(events.map(|event| event.data.to_vec())),
-                Verdict::Again => panic!("nothing came twice"),
-            }
-            assert!(
-                matches!(verifier.check(payload), Ok(Verdict::Again)),
-                "a redelivery"
-            );
-        }
-        assert_eq!(lines, [&b"one"[..], b"two", b"three"]);
-        assert!(verifier.is_closed());
-        assert_eq!(verifier.events(), 3);
-    }
-
-    #[test]
-    fn what_is_missing_reordered_or_forked_is_seen() {
-        let batches = batches();
-        let check = |order: &[usize]| {
-            let mut verifier = verifier();
-            order
-                .iter()
-                .try_for_each(|index| verifier.check(&batches[*index]).map(|_| ()))
-        };
-        assert_eq!(
-            check(&[0, 2]),
-            Err(StreamError::Gap {
-                expected: 1,
-                found: 2
-            })
-        );
-        assert_eq!(
-            check(&[1]),
-            Err(StreamError::Gap {
-                expected: 0,
-                found: 1
-            })
-        );
-        assert_eq!(check(&[0, 1, 0]), Ok(()), "known by its head");
-        let mut other = writer();
-        assert!(other.push(&line(b"another")));
-        let forked = other.seal(UnixMillis(1), false);
-        let mut verifier = verifier();
-        verifier.check(&batches[0]).unwrap();
-        assert_eq!(verifier.check(&forked).err(), Some(StreamError::Fork));
-        let after = other.seal(UnixMillis(9), false);
-        assert_eq!(
-            verifier.check(&after).err(),
-            Some(StreamError::Fork),
-            "its past is another"
-        );
-    }
-
-    #[test]
-    fn no_changed_byte_verifies() {
-        let payload = &batches()[0];
-        for index in 0..payload.len() {
-            let mut changed = payload.clone();
-            changed[index] ^= 1;
-            assert!(verifier().check(&changed).is_err(), "byte {index}");
-        }
-    }
-
-    #[test]
-    fn another_sandboxs_stream_is_refused() {
-        let (host, _) = names();
-        let sandbox = SandboxId::new("build-8").unwrap();
-        let mut other = Verifier::new(&host, &sandbox, seeded(0x0d).public());
-        assert_eq!(other.check(&batches()[0]).err(), Some(StreamError::Stream));
-        let mut wrong_key = Verifier::new(&host, &names().1, seeded(1).public());
-        assert_eq!(
-            wrong_key.check(&batches()[0]).err(),
-            Some(StreamError::Signature)
-        );
-    }
-
-    #[test]
-    fn a_batch_holds_256_events_of_ordinary_length() {
-        let mut writer = writer();
-        let data = [b'x'; 216];
-        for _ in 0..BATCH_EVENTS_MAX {
-            assert!(writer.push(&line(&data)));
-        }
-        assert!(!writer.push(&line(&data)), "and no more");
-        assert!(Batch::parse(&writer.seal(UnixMillis(1), false)).is_ok());
-    }
-
-    #[test]
-    fn a_batch_is_full_before_it_is_too_long() {
-        let mut writer = writer();
-        let data = vec![b'x'; 8 * 1024];
-        while writer.push(&line(&data)) {}
-        let payload = writer.seal(UnixMillis(1), false);
-        assert!(Batch::parse(&payload).is_ok());
-        while writer.push(&line(b"")) {}
-        assert_eq!(writer.pending(), BATCH_EVENTS_MAX);
-    }
-}
+mod tests;

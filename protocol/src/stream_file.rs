@@ -7,6 +7,7 @@ use crate::{
     command::{self, CommandError},
     event::{Event, Kind as EventKind},
     exchange::Succession,
+    hole::Hole,
     key::{Dispatcher, Host, Public},
     limits::BATCHES_WAITING_MAX,
     record::{Kind, Opening, Record},
@@ -30,7 +31,7 @@ pub enum Why {
     /// Records come in the order of their offsets.
     #[error("its offset does not come after the one before it")]
     Offset,
-    /// A lost record holds nothing.
+    /// A lost record says no more than how far it goes and why.
     #[error("a hole in the journal with something in it")]
     Hole,
     /// Successions come first.
@@ -76,6 +77,10 @@ pub struct Found {
     pub items: u64,
     /// Batches of events, each counted once.
     pub batches: u64,
+    /// Of these, batches whose body was purged: how many events they had is known, and not what they said.
+    pub purged: u64,
+    /// The events of these.
+    pub purged_events: u64,
     /// Batches that came again.
     pub redelivered: u64,
     /// Events that the sandbox says it dropped before it sealed them.
@@ -88,6 +93,8 @@ pub struct Found {
     pub commands: u64,
     /// Places where the broker's journal lost records.
     pub holes: u64,
+    /// Of these, places where it says that its owner had them removed.
+    pub removed: u64,
 }
 
 /// Judges a stream file, record by record.
@@ -101,8 +108,8 @@ pub struct Check {
     offset: Option<u64>,
     item: u64,
     verifier: Option<Verifier>,
-    /// Batches before the report that names their key, with their items.
-    waiting: Vec<(u64, Vec<u8>)>,
+    /// Batches before the report that names their key, with their items, and whether only their heads are left.
+    waiting: Vec<(u64, bool, Vec<u8>)>,
     found: Found,
 }
 
@@ -193,7 +200,7 @@ impl Check {
     pub fn finish(&self) -> Result<(), Fault> {
         match self.waiting.first() {
             None => Ok(()),
-            Some((item, _)) => Err(Fault {
+            Some((item, ..)) => Err(Fault {
                 item: *item,
                 why: Why::NoKey,
             }),
@@ -206,7 +213,7 @@ impl Check {
             Kind::Succession => {
                 record.host.as_ref() == Some(&self.opening.host) && record.sandbox.is_none()
             }
-            Kind::Batch | Kind::Report | Kind::Command => {
+            Kind::Batch | Kind::Head | Kind::Report | Kind::Command => {
                 record.host.as_ref() == Some(&self.opening.host)
                     && record.sandbox.as_ref() == Some(&self.opening.sandbox)
             }
@@ -225,16 +232,24 @@ impl Check {
         }
         self.offset = Some(record.offset);
         match record.kind {
-            Kind::Gap if record.payload.is_empty() => {
-                self.found.holes += 1;
-                Ok(())
-            }
-            Kind::Gap => self.fault(Why::Hole),
-            Kind::Batch => self.batch(self.item, &record.payload),
+            Kind::Gap => self.hole(record),
+            Kind::Batch => self.batch(self.item, false, &record.payload),
+            Kind::Head => self.batch(self.item, true, &record.payload),
             Kind::Report => self.report(&record.payload),
             Kind::Command => self.command(&record.payload),
             Kind::Succession => Ok(()),
         }
+    }
+
+    fn hole(&mut self, record: &Record) -> Result<(), Fault> {
+        let hole = Hole::decode(&record.payload).filter(|hole| hole.to > record.offset);
+        let is_removed = hole.is_some_and(|hole| hole.causes.is_willed());
+        if hole.is_none() && !record.payload.is_empty() {
+            return self.fault(Why::Hole);
+        }
+        self.found.holes += 1;
+        self.found.removed += u64::from(is_removed);
+        Ok(())
     }
 
     fn succession(&mut self, record: &Record) -> Result<(), Fault> {
@@ -278,7 +293,7 @@ impl Check {
         }
         match report.news {
             News::Launched(launched) => self.launched(&launched),
-            News::Forwarded(forwarded) => self.batch(self.item, &forwarded.batch),
+            News::Forwarded(forwarded) => self.batch(self.item, false, &forwarded.batch),
             News::Ended(_) => self.finish(),
             News::Refused(_) | News::Stopped(_) | News::Status(_) | News::Other(_) => Ok(()),
         }
@@ -295,21 +310,31 @@ impl Check {
                 self.verifier = Some(verifier);
                 std::mem::take(&mut self.waiting)
                     .into_iter()
-                    .try_for_each(|(item, payload)| self.batch(item, &payload))
+                    .try_for_each(|(item, is_head, payload)| self.batch(item, is_head, &payload))
             }
         }
     }
 
-    fn batch(&mut self, item: u64, payload: &[u8]) -> Result<(), Fault> {
+    fn batch(&mut self, item: u64, is_head: bool, payload: &[u8]) -> Result<(), Fault> {
         let Some(verifier) = &mut self.verifier else {
             if self.waiting.len() >= BATCHES_WAITING_MAX {
                 return self.fault(Why::NoKey);
             }
-            self.waiting.push((item, payload.to_vec()));
+            self.waiting.push((item, is_head, payload.to_vec()));
             return Ok(());
         };
-        match verifier.check(payload) {
+        let verdict = if is_head {
+            verifier.check_head(payload)
+        } else {
+            verifier.check(payload)
+        };
+        match verdict {
             Ok(Verdict::Again) => self.found.redelivered += 1,
+            Ok(Verdict::Purged(head)) => {
+                self.found.batches += 1;
+                self.found.purged += 1;
+                self.found.purged_events += head.count;
+            }
             Ok(Verdict::Next(_, events)) => {
                 self.found.batches += 1;
                 for event in events {

@@ -67,6 +67,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         661,
         "c3c38ccf368892efaa69b2937147dd372bac9936e339d7dfabccdab042065bfd",
     ),
+    (
+        "good.jsonl",
+        200,
+        "a9300d7d37bee0556326e81f37113d8dc0fa81c428dccea4b666139580bdb36a",
+    ),
+    (
+        "bad.jsonl",
+        671,
+        "6df29f5216520986613e67454d81e163be9f7694be4c80be6a53ed1b150022a6",
+    ),
 ];
 
 #[test]
@@ -304,6 +314,7 @@ impl Vector {
         let bytes = self.bytes("hex");
         let (head, events) = match verifier.check(&bytes).map_err(refuse)? {
             Verdict::Again => return Ok(json!({"again": true})),
+            Verdict::Purged(_) => panic!("a body that is there is read"),
             Verdict::Next(head, events) => (head, events),
         };
         let events: Vec<_> = events.map(|event| event.kind.word()).collect();
@@ -380,6 +391,9 @@ impl Vector {
             "reports": found.reports,
             "commands": found.commands,
             "holes": found.holes,
+            "purged": found.purged,
+            "purged_events": found.purged_events,
+            "removed": found.removed,
         }))
     }
 

@@ -154,7 +154,8 @@ NEWS = Choice("refused launched ended stopped forwarded status",
               news("command sandbox", ID, NAME), news("sandbox batch", NAME, slice(0, 60_928)),
               news("generation version start engine sandboxes", U64, SHORT, CTI, {True, False},
                    [news("sandbox state", NAME, U64), 0, 256]), is_open=True)
-RECORD, LOST, BATCH, REPORT, COMMAND, SUCCESSION = (U64, U64, range(5), ANY, ANY, slice(0, 65_536)), 0, 1, 2, 3, 4
+LOST, BATCH, REPORT, COMMAND, SUCCESSION, HEAD = 0, 1, 2, 3, 4, 6
+RECORD, CAUSES = (U64, U64, {LOST, BATCH, REPORT, COMMAND, SUCCESSION, HEAD}, ANY, ANY, slice(0, 65_536)), range(5)
 EVENT, EXITED, GAP = (U64, U64, U64, U64, U64, slice(0, 8_192)), 5, 6
 KINDS = {  # longest envelope; the place that its signature is bound to; shape
     "token": (2_048, "", CLAIMS),
@@ -222,13 +223,13 @@ class Stream:
     def __init__(self, host, sandbox, key):
         self.key, self.id = key, blake3(f"v1/{host}/{sandbox}/events".encode()).digest()[:16]
         self.epoch, self.next, self.events, self.previous, self.closed, self.seen = 1, 0, 0, bytes(32), False, set()
-        self.lost, self.exit_code = 0, None
+        self.lost, self.exit_code, self.purged, self.purged_events = 0, None, 0, 0
 
-    def judge(self, payload):
+    def judge(self, payload, is_purged=False):
         end = scan(payload)
         signed, body = payload[:end], payload[end:]
         head, hashed = read("batch", signed, [self.key]), blake3(signed).digest()
-        need(head["body_bytes"] == len(body) and head["first"] + head["count"] < 2**64
+        need((head["body_bytes"] > 0 == len(body) if is_purged else head["body_bytes"] == len(body)) and head["first"] + head["count"] < 2**64
              and ("token" in head) == (head["batch"] == 0), "its head and its body do not fit")
         if hashed in self.seen:
             return
@@ -238,16 +239,25 @@ class Stream:
         need(head["epoch"] >= self.epoch and head["batch"] >= expected, "a fork: another batch of an earlier number")
         need(head["batch"] == expected, f"batches are missing: expected {expected}, found {head['batch']}")
         need(head["first"] == self.events and head["previous"] == self.previous, "it does not follow from the batch before it")
-        need(blake3(body).digest() == head["body_hash"], "the body is not the one that was signed")
-        events = fit(decode(body), [EVENT, head["count"], head["count"]])
+        need(is_purged or blake3(body).digest() == head["body_hash"], "the body is not the one that was signed")
+        events = [] if is_purged else fit(decode(body), [EVENT, head["count"], head["count"]])
+        self.purged, self.purged_events = self.purged + is_purged, self.purged_events + is_purged * head["count"]
         self.epoch, self.next, self.events = head["epoch"], head["batch"] + 1, self.events + head["count"]
         self.previous, self.closed = hashed, "closing" in head
         self.seen.add(hashed)
         self.lost += sum(value for _, kind, _, _, value, _ in events if kind == GAP)
         self.exit_code = next((value for _, kind, _, _, value, _ in reversed(events) if kind == EXITED), self.exit_code)
 
+def causes(offset, payload):
+    """Why records are lost, if the broker says so (§10)."""
+    if payload:
+        to, *found = fit(decode(payload), [U64, 1, 6])
+        need(to > offset and all(cause in CAUSES for cause in found) and found == sorted(set(found)), "a lost record that says what it cannot")
+        return found
+
 def check_stream(data, host_key, dispatcher_key):
-    keys, generation, last, stream, waiting, counts, item, at = [host_key], None, -1, None, [], [0] * 5, 0, 0
+    keys, generation, last, stream, waiting, counts, item, at = [host_key], None, -1, None, [], [0] * 7, 0, 0
+    removed = 0
     try:  # `at` is the item that is judged: this one, or a batch that waited.
         end = scan(data)
         _, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream"}, {1}, NAME, NAME))
@@ -255,11 +265,13 @@ def check_stream(data, host_key, dispatcher_key):
             at = item = item + 1
             start, end = end, scan(data, end)
             offset, received, kind, *place, payload = fit(decode(data[start:end], 66_000), RECORD)
-            is_about_sandbox, what, body = kind in (BATCH, REPORT, COMMAND), None, {}
+            is_about_sandbox, what, body = kind in (BATCH, HEAD, REPORT, COMMAND), None, {}
             need(place == [host if kind else "", sandbox if is_about_sandbox else ""], "filed under another host or sandbox")
-            need(is_about_sandbox or received == 0 and (kind or not payload), "a date or payload where there is none")
+            need(is_about_sandbox or received == 0, "a date where there is none")
             need(last < 0 == offset if kind == SUCCESSION else offset > last, "offsets that do not increase, or a late succession")
             last, counts[kind] = last if kind == SUCCESSION else offset, counts[kind] + 1
+            if kind == LOST:
+                removed += 0 not in (causes(offset, payload) or [0])
             if kind == SUCCESSION:
                 found = read("succession", payload, keys[-1:], host)
                 need(generation in (None, found["generation"] - 1), "a generation is left out, or comes twice")
@@ -272,23 +284,25 @@ def check_stream(data, host_key, dispatcher_key):
             if what == "launched":
                 stream = stream or Stream(host, sandbox, body["key"])
                 need(body["key"] == stream.key, "it names another key for a sandbox that has one")
-            if kind == BATCH or what == "forwarded":
-                waiting.append((at, body.get("batch", payload)))
+            if kind in (BATCH, HEAD) or what == "forwarded":
+                waiting.append((at, body.get("batch", payload), kind == HEAD))
                 need(len(waiting) <= 1_024, "too many batches before the report that names their key")
             while stream and waiting:
-                at, batch = waiting.pop(0)
-                stream.judge(batch)
+                at, *batch = waiting.pop(0)
+                stream.judge(*batch)
             if waiting and (what == "ended" or end == len(data)):
                 at = waiting[0][0]
                 raise Bad("no report of the host names the key that signs it")
     except Bad as bad:
         raise Bad(f"item {at}: {bad}") from None
     stream = stream or Stream(host, sandbox, None)
+    purged = f"; body purged in {stream.purged} of them, with {stream.purged_events} events" if stream.purged else ""
     verdict = "OK, whole" if stream.closed else "OK, open: no closing head, the tail may be missing"
-    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {host}/{sandbox}", {
+    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {host}/{sandbox}{purged}", {
         "host": host, "sandbox": sandbox, "is_whole": stream.closed, "events": stream.events, "batches": len(stream.seen),
         "events_lost_before_sealing": stream.lost, "exit_code": stream.exit_code, "reports": counts[REPORT], "commands": counts[COMMAND],
-        "commands_judged": bool(dispatcher_key), "holes_in_the_journal": counts[LOST], "host_keys": keys,
+        "commands_judged": bool(dispatcher_key), "holes_in_the_journal": counts[LOST], "holes_made_by_its_owner": removed,
+        "batches_purged": stream.purged, "events_purged": stream.purged_events, "host_keys": keys,
         "sandbox_key": stream.key, "items": item + 1}
 
 # ---- the command line ----

@@ -260,7 +260,8 @@ impl Link {
                         incarnation: 1,
                         topic,
                         payload: &payload,
-                    });
+                        is_purged: false,
+});
                 },
             );
         }
@@ -272,7 +273,7 @@ impl Link {
             let to = from + u64::from(count) + 1;
             self.advance(to);
             self.settle(&Cause::Missed(from, to), |session, _| {
-                session.missed(from, to, None)
+                session.missed(from, to, protocol::hole::Causes::UNKNOWN, None)
             });
         }
     }

@@ -282,7 +282,7 @@ fn place(line: &mut Line, history: &History) {
         return;
     }
     line.incarnation = history.of(offset);
-    if line.what == What::Missing
+    if matches!(line.what, What::Missing(_))
         && let Some(part) = history
             .withdrawn()
             .find(|part| (part.from..part.to).contains(&offset))

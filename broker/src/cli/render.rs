@@ -3,6 +3,7 @@
 use crate::core::incarnation::Withdrawn;
 use protocol::{
     event::Kind,
+    hole::{Cause, Hole},
     id::{HostId, SandboxId},
     report::{News, State},
 };
@@ -47,7 +48,8 @@ pub(crate) fn plain(line: &Line, terminals: Terminals) -> Piece {
             piece.stderr = remark(&format!("WARNING: not verified, not shown: {why}"));
         }
         What::Distrusted(why) => piece.stderr = remark(&format!("WARNING: {why}")),
-        What::Missing => piece.stderr = remark("warning: records are missing from the journal"),
+        What::Missing(hole) => piece.stderr = remark(&format!("warning: {}", missing(*hole))),
+        What::Purged { events } => piece.stderr = remark(&purged(*events)),
         What::Withdrawn(part) => piece.stderr = remark(&format!("warning: {}", withdrawn(*part))),
         What::Note(note) => piece.stderr = remark(note),
         What::Report(News::Refused(refused)) => {
@@ -116,10 +118,38 @@ fn words(line: &Line) -> (&'static str, String) {
         What::Asked { order, signer } => ("asked", format!("{order} by {}", short(signer))),
         What::Unverified(why) => ("WARNING", format!("not verified, not shown: {why}")),
         What::Distrusted(why) => ("WARNING", why.clone()),
-        What::Missing => ("warning", "records are missing from the journal".to_owned()),
+        What::Missing(hole) => ("warning", missing(*hole)),
+        What::Purged { events } => ("purged", purged(*events)),
         What::Withdrawn(part) => ("warning", withdrawn(*part)),
         What::Note(note) => ("note", note.clone()),
     }
+}
+
+fn purged(events: u64) -> String {
+    format!("the body of a batch of {events} events was purged by the broker's owner")
+}
+
+/// By the broker's own word.
+fn missing(hole: Option<Hole>) -> String {
+    let Some(Hole { to, causes }) = hole else {
+        return "records are missing from the journal".to_owned();
+    };
+    let reasons: Vec<&str> = causes
+        .iter()
+        .map(|cause| match cause {
+            Cause::Damage => "damaged",
+            Cause::Age => "removed for their age",
+            Cause::Bytes => "removed for the bytes of all hosts",
+            Cause::Host => "removed for their host's bytes",
+            Cause::Purge => "purged",
+        })
+        .collect();
+    let reasons = if reasons.is_empty() {
+        "it is not known why".to_owned()
+    } else {
+        reasons.join("; ")
+    };
+    format!("records before {to} are missing from the journal: {reasons}")
 }
 
 fn event_text(told: &Told) -> String {
@@ -199,7 +229,12 @@ pub(crate) fn json(line: &Line) -> String {
         }
         What::Unverified(why) => json!({ "type": "unverified", "reason": why.to_string() }),
         What::Distrusted(why) => json!({ "type": "distrusted", "reason": why }),
-        What::Missing => json!({ "type": "missing" }),
+        What::Missing(hole) => json!({
+            "type": "missing",
+            "to_offset": hole.map(|hole| hole.to),
+            "reasons": hole.map_or_else(Vec::new, |hole| hole.causes.iter().map(Cause::word).collect()),
+        }),
+        What::Purged { events } => json!({ "type": "purged", "events": events }),
         What::Withdrawn(part) => json!({
             "type": "withdrawn", "from": part.from, "to": part.to.saturating_sub(1), "by_incarnation": part.by,
         }),

@@ -107,7 +107,8 @@ fn is_answer(line: &Line, command: CommandId) -> anyhow::Result<bool> {
         | What::Asked { .. }
         | What::Unverified(_)
         | What::Distrusted(_)
-        | What::Missing
+        | What::Missing(_)
+        | What::Purged { .. }
         | What::Withdrawn(_)
         | What::Note(_) => Ok(false),
     }

@@ -10,6 +10,7 @@ use crate::core::incarnation::Withdrawn;
 use protocol::{
     command::{Command, Content},
     event::{Event, FLAG_CONTINUED, Kind},
+    hole::Hole,
     id::{HostId, SandboxId},
     key::{Dispatcher, Host, Public, Role},
     limits::BATCHES_WAITING_MAX,
@@ -60,10 +61,15 @@ pub(crate) enum What {
     Unverified(Unverified),
     /// A host's keys are not believed.
     Distrusted(String),
-    /// Records that the broker does not have any more.
-    Missing,
     /// Offsets that it gave before it was restored from a backup, and has forgotten.
     Withdrawn(Withdrawn),
+    /// A batch of which the broker's owner had the body purged: so many events, and what they said is gone.
+    Purged {
+        /// How many.
+        events: u64,
+    },
+    /// Records that the broker does not have any more, and why if it says so.
+    Missing(Option<Hole>),
     /// For a person, about what the command line itself does.
     Note(String),
 }
@@ -138,6 +144,8 @@ pub(crate) struct Follow {
     streams: BTreeMap<SandboxOf, Stream>,
     order: VecDeque<SandboxOf>,
     failures: u64,
+    /// Records were removed before what was read.
+    was_cut: bool,
 }
 
 impl Follow {
@@ -150,6 +158,7 @@ impl Follow {
             streams: BTreeMap::new(),
             order: VecDeque::new(),
             failures: 0,
+            was_cut: false,
         }
     }
 
@@ -185,7 +194,7 @@ impl Follow {
                 let verified = report::verify(&record.payload, keys, host);
                 matches!(verified, Err(VerifyError::UnknownKey)).then(|| Need::Keys(host.clone()))
             }
-            record::Kind::Batch => {
+            record::Kind::Batch | record::Kind::Head => {
                 let sandbox = record.sandbox.as_ref()?;
                 let is_known = self.streams.contains_key(&(host.clone(), sandbox.clone()));
                 (self.start == Start::Midway && !is_known)
@@ -200,14 +209,15 @@ impl Follow {
         let place = Place::of(record);
         let whats = match (record.kind, &record.host, &record.sandbox) {
             (record::Kind::Report, Some(host), _) => return self.report(host, record, &place),
-            (record::Kind::Batch, Some(host), Some(sandbox)) => {
-                let lines = self
-                    .stream(host, sandbox)
-                    .batch(&place, record.payload.clone());
+            (record::Kind::Batch | record::Kind::Head, Some(host), Some(sandbox)) => {
+                let is_head = record.kind == record::Kind::Head;
+                let lines =
+                    self.stream(host, sandbox)
+                        .batch(&place, is_head, record.payload.clone());
                 return self.counted(lines);
             }
             (record::Kind::Command, Some(host), _) => self.command(host, &record.payload),
-            (record::Kind::Gap, _, _) => vec![What::Missing],
+            (record::Kind::Gap, _, _) => vec![What::Missing(self.hole(record))],
             // Where none belongs, or with nobody to be of: no broker of ours sends that.
             (_, _, _) => {
                 vec![What::Unverified(Unverified::NoKey)]
@@ -219,6 +229,18 @@ impl Follow {
                 .map(|what| place.line(record.received, what))
                 .collect(),
         )
+    }
+
+    /// Where the owner had records removed, streams go on at what is left: the line that says so stands for what is missing.
+    fn hole(&mut self, record: &Record) -> Option<Hole> {
+        let hole = Hole::decode(&record.payload).filter(|hole| hole.to > record.offset);
+        if hole.is_some_and(|hole| hole.causes.is_willed()) {
+            self.was_cut = true;
+            self.streams
+                .values_mut()
+                .for_each(|stream| stream.may_skip = true);
+        }
+        hole
     }
 
     fn keys(&self, host: &HostId) -> &[Public<Host>] {
@@ -243,9 +265,10 @@ impl Follow {
                 self.stream(host, &launched.sandbox)
                     .launched(host, &place, report.time, launched)
             }
-            News::Forwarded(forwarded) => self
-                .stream(host, &forwarded.sandbox)
-                .batch(&place, forwarded.batch.to_vec()),
+            News::Forwarded(forwarded) => {
+                self.stream(host, &forwarded.sandbox)
+                    .batch(&place, false, forwarded.batch.to_vec())
+            }
             News::Ended(ended) => self.stream(host, &ended.sandbox).ended(&place, report.time),
             News::Refused(_) | News::Stopped(_) | News::Status(_) | News::Other(_) => Vec::new(),
         };
@@ -285,7 +308,12 @@ impl Follow {
             }
             self.order.push_back(name.clone());
         }
-        self.streams.entry(name).or_default()
+        let may_skip = self.was_cut;
+        let begin = || Stream {
+            may_skip,
+            ..Stream::default()
+        };
+        self.streams.entry(name).or_insert_with(begin)
     }
 
     fn counted(&mut self, lines: Vec<Line>) -> Vec<Line> {
@@ -337,7 +365,10 @@ struct Stream {
     key: Option<Public<protocol::key::Sandbox>>,
     content: Option<Content>,
     verifier: Option<Verifier>,
-    waiting: Vec<(Place, Vec<u8>)>,
+    /// With whether only the head is left.
+    waiting: Vec<(Place, bool, Vec<u8>)>,
+    /// Records were removed since its last batch, or before its first.
+    may_skip: bool,
     last_error: Option<StreamError>,
     /// Failures that were not shown, since they are like the one before.
     untold: u64,
@@ -359,7 +390,7 @@ impl Stream {
                 let waiting = std::mem::take(&mut self.waiting);
                 waiting
                     .into_iter()
-                    .flat_map(|(place, payload)| self.batch(&place, payload))
+                    .flat_map(|(place, is_head, payload)| self.batch(&place, is_head, payload))
                     .collect()
             }
             Some(known) if known == launched.key => Vec::new(),
@@ -367,18 +398,32 @@ impl Stream {
         }
     }
 
-    fn batch(&mut self, place: &Place, payload: Vec<u8>) -> Vec<Line> {
+    fn batch(&mut self, place: &Place, is_head: bool, payload: Vec<u8>) -> Vec<Line> {
         let Some(verifier) = &mut self.verifier else {
             if self.waiting.len() >= BATCHES_WAITING_MAX {
                 return self.failed(place, Unverified::NoKey);
             }
-            self.waiting.push((place.clone(), payload));
+            self.waiting.push((place.clone(), is_head, payload));
             return Vec::new();
         };
-        match verifier.check(&payload) {
+        if self.may_skip {
+            // Nothing where it follows, or is no later batch: that is for the check to say.
+            let _ = verifier.skip_to(&payload);
+        }
+        let verdict = if is_head {
+            verifier.check_head(&payload)
+        } else {
+            verifier.check(&payload)
+        };
+        match verdict {
             Ok(Verdict::Again) => Vec::new(),
+            Ok(Verdict::Purged(head)) => {
+                (self.last_error, self.may_skip) = (None, false);
+                let events = head.count;
+                vec![place.line(head.time, What::Purged { events })]
+            }
             Ok(Verdict::Next(_, events)) => {
-                self.last_error = None;
+                (self.last_error, self.may_skip) = (None, false);
                 let content = self.content;
                 events.map(|event| told(place, &event, content)).collect()
             }

@@ -168,10 +168,17 @@ fn missing(check: &Check, fault: Option<Fault>) -> Vec<String> {
             "{dropped} events that the sandbox dropped before it sealed them"
         ));
     }
-    if found.holes > 0 {
-        let holes = found.holes;
+    if found.purged > 0 {
         missing.push(format!(
-            "records of the broker, in {holes} places: if events were among them, the chain shows it"
+            "the bodies of {} events in {} batches, purged by the broker's owner: their heads verify",
+            found.purged_events, found.purged
+        ));
+    }
+    if found.holes > 0 {
+        missing.push(format!(
+            "records of the broker, in {} places ({} of them removed by its owner, as it says): if events were among them, the chain \
+             shows it",
+            found.holes, found.removed
         ));
     }
     missing
@@ -192,10 +199,10 @@ fn as_json(check: &Check, fault: Option<Fault>) -> Value {
         "missing": missing(check, fault),
         "host": check.opening().host, "sandbox": check.opening().sandbox,
         "events": check.stream().map_or(0, |stream| stream.events()),
-        "batches": found.batches, "redelivered": found.redelivered,
+        "batches": found.batches, "purged_batches": found.purged, "purged_events": found.purged_events, "redelivered": found.redelivered,
         "dropped_before_sealing": found.dropped, "exit_code": found.exit_code,
         "reports": found.reports, "commands": found.commands, "commands_judged": check.judges_commands(),
-        "journal_holes": found.holes, "items": found.items,
+        "journal_holes": found.holes, "journal_removed": found.removed, "items": found.items,
         "host_keys": keys, "sandbox_key": check.stream().map(|stream| stream.key().to_string()),
     })
 }

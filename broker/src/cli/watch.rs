@@ -96,7 +96,8 @@ impl Watch {
             What::Asked { .. }
             | What::Unverified(_)
             | What::Distrusted(_)
-            | What::Missing
+            | What::Missing(_)
+            | What::Purged { .. }
             | What::Withdrawn(_)
             | What::Note(_) => {}
         }

@@ -171,12 +171,14 @@ impl History {
         parts.filter(|part| part.from < part.to).last()
     }
 
-    /// A gap from `from` up to and not including `to`, cut where a withdrawal begins or ends: the first offset of each piece.
+    /// A gap from `from` up to and not including `to`, cut where a withdrawal begins or ends: each piece in the same form.
     #[must_use]
-    pub fn pieces(&self, from: u64, to: u64) -> Vec<u64> {
+    pub fn pieces(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let edges = self.withdrawn().flat_map(|part| [part.from, part.to]);
         let inside = edges.filter(|edge| (from.saturating_add(1)..to).contains(edge));
-        [from].into_iter().chain(inside).collect()
+        let firsts: Vec<_> = [from].into_iter().chain(inside).collect();
+        let ends = firsts.iter().skip(1).copied().chain([to]);
+        firsts.iter().copied().zip(ends).collect()
     }
 
     /// The offset `count` records before `end`, where what is withdrawn holds none.
@@ -272,10 +274,18 @@ mod tests {
         assert_eq!(touched(200, second), Some((200, second, 2)));
         assert_eq!(touched(90, third), Some((second + 20, third, 3)));
         assert_eq!(touched(second, second + 20), None);
-        assert_eq!(history.pieces(90, second), [90, 100]);
-        assert_eq!(history.pieces(100, second), [100]);
-        assert_eq!(history.pieces(90, third), [90, 100, second, second + 20]);
-        assert_eq!(history.pieces(5, 9), [5]);
+        assert_eq!(history.pieces(90, second), [(90, 100), (100, second)]);
+        assert_eq!(history.pieces(100, second), [(100, second)]);
+        assert_eq!(
+            history.pieces(90, third),
+            [
+                (90, 100),
+                (100, second),
+                (second, second + 20),
+                (second + 20, third)
+            ]
+        );
+        assert_eq!(history.pieces(5, 9), [(5, 9)]);
     }
 
     #[test]

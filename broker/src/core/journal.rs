@@ -4,21 +4,33 @@
 //!
 //! ```text
 //! header   magic 8 | version u32 | first offset u64 | crc32c u32 over the 20 bytes before
+//! more     end offset u64 | serial u32 | crc32c u32 over the 36 bytes before: in version 2, behind the header
 //! record   crc32c u32 over all that follows | body length u32 | body
-//! body     offset u64 | time_ms u64 | kind u8 | host length u8 | sandbox length u8 | zero u8 | host | sandbox | payload
+//! body     offset u64 | time_ms u64 | kind u8 | host length u8 | sandbox length u8 | flags u8 | host | sandbox | payload
 //! ```
 //!
 //! The checksum covers the length too, and each record carries its own offset: a record that was moved, repeated or cut
 //! never decodes as another. Offsets are consecutive integers.
+//!
+//! Segments of version 1 are written by appending, and of version 2 by rewriting what was appended before, without what had to go:
+//! such a one accounts for every offset from its first up to its end, by a record or by a marker ([`removed`]). The serial counts how
+//! often. The one flag, 1, says that of an event's payload only the signed head is left.
 
+pub mod removed;
+
+use removed::Removed;
 use thiserror::Error;
 
 /// First bytes of every segment. The line feed shows a transfer that "repaired" line endings.
 const MAGIC: [u8; 8] = *b"OUTHAUL\n";
-/// The format written and read here. A segment of another version is an error, never a gap.
+/// The format of what is appended. A segment of a version that is not known is an error, never a gap.
 pub const FORMAT_VERSION: u32 = 1;
-/// Bytes of a segment header.
+/// The format of what is rewritten.
+pub const REWRITTEN_VERSION: u32 = 2;
+/// Bytes of the header of a segment that is appended to.
 pub const HEADER_BYTES: usize = 24;
+/// Bytes of the header of a rewritten one.
+pub const REWRITTEN_HEADER_BYTES: usize = 40;
 /// The longest payload, in bytes: one MQTT packet is at most this, so no payload can be longer.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest host or sandbox id, in bytes.
@@ -27,6 +39,10 @@ pub const ID_BYTES_MAX: usize = 64;
 const FRAME_HEAD_BYTES: usize = 8;
 /// The part of a body that every record has.
 const BODY_HEAD_BYTES: usize = 20;
+/// Where the flags stand in a frame.
+const FLAGS_AT: usize = FRAME_HEAD_BYTES + BODY_HEAD_BYTES - 1;
+/// The flag of an event whose body was purged.
+const PURGED: u8 = 1;
 /// The shortest record: an id of one byte, no sandbox, no payload.
 pub const RECORD_BYTES_MIN: usize = FRAME_HEAD_BYTES + BODY_HEAD_BYTES + 1;
 /// The longest record.
@@ -107,8 +123,41 @@ pub struct Record<'a> {
     pub host: &'a str,
     /// The sandbox it came from or is about.
     pub sandbox: Option<&'a str>,
-    /// The bytes as they were sent.
+    /// The bytes as they were sent; of a purged event, its signed head.
     pub payload: &'a [u8],
+    /// It is an event whose body was purged.
+    pub is_purged: bool,
+}
+
+/// What a segment holds, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// What was removed there.
+    Removed(Removed),
+}
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The first offset.
+    pub first: u64,
+    /// The first offset after it; none if it was appended to, and ends where it ends.
+    pub end: Option<u64>,
+    /// How often it was rewritten.
+    pub serial: u32,
+}
+
+impl Header {
+    /// Its length, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        match self.end {
+            None => HEADER_BYTES,
+            Some(_) => REWRITTEN_HEADER_BYTES,
+        }
+    }
 }
 
 /// Why an entry cannot be written: the caller let through what it should not.
@@ -147,8 +196,8 @@ pub enum HeaderError {
     Damaged,
     /// Written by another version of this program.
     #[error(
-        "segment has format version {0}, and this program reads version {FORMAT_VERSION}: run the program that wrote it, or \
-         restore a backup from before"
+        "segment has format version {0}, and this program reads versions {FORMAT_VERSION} and {REWRITTEN_VERSION}: run the program \
+         that wrote it, or restore a backup from before"
     )]
     Version(u32),
 }
@@ -172,34 +221,75 @@ pub fn split_bench_payload(record: &[u8]) -> Option<(&str, &[u8])> {
 /// The header of a segment whose first record has the offset `first`.
 #[must_use]
 pub fn encode_header(first: u64) -> [u8; HEADER_BYTES] {
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(&MAGIC);
-    header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    header.extend_from_slice(&first.to_le_bytes());
-    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     let mut bytes = [0; HEADER_BYTES];
-    bytes.copy_from_slice(&header);
+    bytes.copy_from_slice(&start_header(FORMAT_VERSION, first));
     bytes
 }
 
-/// The first offset that a segment's header names.
+fn start_header(version: u32, first: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(REWRITTEN_HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&version.to_le_bytes());
+    header.extend_from_slice(&first.to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    header
+}
+
+/// The header of a segment that was rewritten `serial` times and holds everything from `first` up to and not including `end`.
+#[must_use]
+pub fn encode_rewritten_header(first: u64, end: u64, serial: u32) -> Vec<u8> {
+    let mut header = start_header(REWRITTEN_VERSION, first);
+    header.extend_from_slice(&end.to_le_bytes());
+    header.extend_from_slice(&serial.to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    header
+}
+
+/// What the header says that `bytes` begin with; the first [`REWRITTEN_HEADER_BYTES`] of a segment are enough.
 ///
 /// # Errors
 /// [`HeaderError`], which tells damage from another version.
-pub fn decode_header(bytes: &[u8]) -> Result<u64, HeaderError> {
-    let (covered, crc) = bytes
-        .get(..HEADER_BYTES)
-        .and_then(<[u8]>::split_last_chunk::<4>)
-        .ok_or(HeaderError::Damaged)?;
-    let mut fields = Fields(covered);
-    let (magic, version, first) = (fields.take::<8>(), fields.take::<4>(), fields.take::<8>());
-    if magic != Some(MAGIC) || crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+pub fn decode_header(bytes: &[u8]) -> Result<Header, HeaderError> {
+    let mut fields = Fields(checked(bytes, HEADER_BYTES)?);
+    if fields.take::<8>() != Some(MAGIC) {
         return Err(HeaderError::Damaged);
     }
-    match version.map(u32::from_le_bytes) {
-        Some(FORMAT_VERSION) => first.map(u64::from_le_bytes).ok_or(HeaderError::Damaged),
-        Some(other) => Err(HeaderError::Version(other)),
-        None => Err(HeaderError::Damaged),
+    let version = fields.take().map(u32::from_le_bytes);
+    let first = fields.take().map(u64::from_le_bytes);
+    let (version, first) = version.zip(first).ok_or(HeaderError::Damaged)?;
+    match version {
+        FORMAT_VERSION => Ok(Header {
+            first,
+            end: None,
+            serial: 0,
+        }),
+        REWRITTEN_VERSION => {
+            let whole = checked(bytes, REWRITTEN_HEADER_BYTES)?;
+            let mut fields = Fields(whole.get(HEADER_BYTES..).unwrap_or_default());
+            let end = fields.take().map(u64::from_le_bytes);
+            let serial = fields.take().map(u32::from_le_bytes);
+            let more = end.filter(|end| *end > first).zip(serial);
+            let (end, serial) = more.ok_or(HeaderError::Damaged)?;
+            Ok(Header {
+                first,
+                end: Some(end),
+                serial,
+            })
+        }
+        other => Err(HeaderError::Version(other)),
+    }
+}
+
+/// The first `length` bytes but for the checksum that they end with, which holds.
+fn checked(bytes: &[u8], length: usize) -> Result<&[u8], HeaderError> {
+    let (covered, crc) = bytes
+        .get(..length)
+        .and_then(<[u8]>::split_last_chunk::<4>)
+        .ok_or(HeaderError::Damaged)?;
+    if crc32c::crc32c(covered) == u32::from_le_bytes(*crc) {
+        Ok(covered)
+    } else {
+        Err(HeaderError::Damaged)
     }
 }
 
@@ -243,18 +333,50 @@ pub fn seal(frames: &mut [u8], first: u64) -> Result<u64, DecodeError> {
         let (frame, tail) = rest
             .split_at_mut_checked(frame_len(rest)?)
             .ok_or(DecodeError::Incomplete)?;
-        let (crc, covered) = frame
-            .split_first_chunk_mut::<4>()
-            .ok_or(DecodeError::Incomplete)?;
-        covered
-            .get_mut(4..12)
+        frame
+            .get_mut(8..16)
             .ok_or(DecodeError::Incomplete)?
             .copy_from_slice(&offset.to_le_bytes());
-        *crc = crc32c::crc32c(covered).to_le_bytes();
+        seal_frame(frame);
         offset += 1;
         rest = tail;
     }
     Ok(offset - first)
+}
+
+fn seal_frame(frame: &mut [u8]) {
+    if let Some((crc, covered)) = frame.split_first_chunk_mut::<4>() {
+        *crc = crc32c::crc32c(covered).to_le_bytes();
+    }
+}
+
+/// Appends `event` without its body, as a frame, sealed: `head` is the signed head that its payload begins with.
+///
+/// # Errors
+/// [`EncodeError`]; `out` is then unchanged.
+pub fn encode_purged(
+    event: &Record<'_>,
+    head: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    let entry = Entry {
+        kind: RecordKind::Event,
+        host: event.host,
+        sandbox: event.sandbox,
+        time_ms: event.time_ms,
+        payload: head,
+    };
+    encode(&entry, out)?;
+    let frame = out.get_mut(start..).unwrap_or_default();
+    if let Some(field) = frame.get_mut(8..16) {
+        field.copy_from_slice(&event.offset.to_le_bytes());
+    }
+    if let Some(flags) = frame.get_mut(FLAGS_AT) {
+        *flags = PURGED;
+    }
+    seal_frame(frame);
+    Ok(())
 }
 
 /// The whole length of the record that starts `bytes`, in bytes, from its length field alone.
@@ -280,8 +402,19 @@ pub fn frame_len(bytes: &[u8]) -> Result<usize, DecodeError> {
 /// The record that starts `bytes`, and its length in bytes.
 ///
 /// # Errors
-/// [`DecodeError`]: what is wrong with the first record, whatever follows it.
+/// [`DecodeError`]: what is wrong with the first record, whatever follows it. A marker is none.
 pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
+    match decode_frame(bytes)? {
+        (Frame::Record(record), whole) => Ok((record, whole)),
+        (Frame::Removed(_), _) => Err(DecodeError::Content),
+    }
+}
+
+/// The record or marker that starts `bytes`, and its length in bytes.
+///
+/// # Errors
+/// [`DecodeError`]: what is wrong with the first, whatever follows it.
+pub fn decode_frame(bytes: &[u8]) -> Result<(Frame<'_>, usize), DecodeError> {
     let whole = frame_len(bytes)?;
     let frame = bytes.get(..whole).ok_or(DecodeError::Incomplete)?;
     let (crc, covered) = frame
@@ -290,15 +423,19 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
     if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
         return Err(DecodeError::Checksum);
     }
-    let record = decode_body(covered.get(4..).unwrap_or_default()).ok_or(DecodeError::Content)?;
-    Ok((record, whole))
+    let body = covered.get(4..).unwrap_or_default();
+    let frame = match body.get(16) {
+        Some(&removed::KIND) => Removed::decode_body(body).map(Frame::Removed),
+        Some(_) | None => decode_body(body).map(Frame::Record),
+    };
+    Ok((frame.ok_or(DecodeError::Content)?, whole))
 }
 
 fn decode_body(body: &[u8]) -> Option<Record<'_>> {
     let mut fields = Fields(body);
     let offset = u64::from_le_bytes(fields.take()?);
     let time_ms = u64::from_le_bytes(fields.take()?);
-    let [kind, host_bytes, sandbox_bytes, zero] = fields.take()?;
+    let [kind, host_bytes, sandbox_bytes, flags] = fields.take()?;
     let (host, rest) = fields.0.split_at_checked(usize::from(host_bytes))?;
     let (sandbox, payload) = rest.split_at_checked(usize::from(sandbox_bytes))?;
     let (host, sandbox) = (
@@ -306,9 +443,12 @@ fn decode_body(body: &[u8]) -> Option<Record<'_>> {
         std::str::from_utf8(sandbox).ok()?,
     );
     let sandbox = (!sandbox.is_empty()).then_some(sandbox);
-    let sound =
-        zero == 0 && is_id(host) && sandbox.is_none_or(is_id) && payload.len() <= PAYLOAD_BYTES_MAX;
     let kind = RecordKind::from_code(kind)?;
+    let is_purged = flags == PURGED;
+    let sound = (flags == 0 || is_purged && kind == RecordKind::Event)
+        && is_id(host)
+        && sandbox.is_none_or(is_id)
+        && payload.len() <= PAYLOAD_BYTES_MAX;
     sound.then_some(Record {
         offset,
         time_ms,
@@ -316,6 +456,7 @@ fn decode_body(body: &[u8]) -> Option<Record<'_>> {
         host,
         sandbox,
         payload,
+        is_purged,
     })
 }
 
@@ -376,143 +517,4 @@ impl Fields<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn event<'a>(payload: &'a [u8], sandbox: Option<&'a str>) -> Entry<'a> {
-        Entry {
-            kind: RecordKind::Event,
-            host: "edge-1",
-            sandbox,
-            time_ms: 7,
-            payload,
-        }
-    }
-
-    fn sealed(entries: &[Entry<'_>], first: u64) -> Vec<u8> {
-        let mut frames = Vec::new();
-        for entry in entries {
-            encode(entry, &mut frames).unwrap();
-        }
-        assert_eq!(seal(&mut frames, first).unwrap(), entries.len() as u64);
-        frames
-    }
-
-    proptest! {
-        #[test]
-        fn a_record_reads_back_as_it_was_written(
-            payload in proptest::collection::vec(any::<u8>(), 0..2_000),
-            host in "[a-z0-9-]{1,64}",
-            sandbox in proptest::option::of("[a-z0-9-]{1,64}"),
-            time_ms: u64, offset in 0..u64::MAX,
-        ) {
-            let entry = Entry { kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), time_ms, payload: &payload };
-            let frame = sealed(&[entry], offset);
-            let (record, whole) = decode(&frame).unwrap();
-            prop_assert_eq!(whole, frame.len());
-            prop_assert_eq!(whole, entry.frame_bytes());
-            prop_assert_eq!(record, Record {
-                offset, time_ms, kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), payload: &payload,
-            });
-        }
-
-        #[test]
-        fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (decode(&bytes), decode_header(&bytes), last_record_in(&bytes, 3), seal(&mut bytes.clone(), 1));
-        }
-    }
-
-    #[test]
-    fn a_load_tests_record_has_its_topic_and_its_payload() {
-        for payload in [&b""[..], b"x"] {
-            let record = bench_payload("bench/a", payload).unwrap();
-            assert_eq!(split_bench_payload(&record), Some(("bench/a", payload)));
-            for cut in 0..9 {
-                assert_eq!(split_bench_payload(&record[..cut]), None);
-            }
-        }
-        assert_eq!(bench_payload("bench/a", &[0; PAYLOAD_BYTES_MAX]), None);
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
-        let frame = sealed(&[event(b"hello", Some("build-7"))], 41);
-        for bit in 0..frame.len() * 8 {
-            let mut bad = frame.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&bad).is_err(), "bit {bit}");
-        }
-        for cut in 0..frame.len() {
-            assert_eq!(
-                decode(&frame[..cut]),
-                Err(DecodeError::Incomplete),
-                "cut at {cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_of_a_header_is_noticed() {
-        let header = encode_header(9);
-        assert_eq!(decode_header(&header), Ok(9));
-        for bit in 0..header.len() * 8 {
-            let mut bad = header;
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode_header(&bad), Err(HeaderError::Damaged), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn the_bytes_of_version_one_do_not_change() {
-        assert_eq!(
-            hex(&encode_header(5)),
-            "4f55544841554c0a010000000500000000000000197526b6"
-        );
-        let frame = sealed(&[event(b"hi", Some("b-7"))], 5);
-        assert_eq!(
-            hex(&frame),
-            "4b06bf711f0000000500000000000000070000000000000001060300656467652d31622d376869"
-        );
-    }
-
-    #[test]
-    fn ids_and_payloads_beyond_their_limits_are_refused() {
-        let long = vec![0; PAYLOAD_BYTES_MAX + 1];
-        let mut out = Vec::new();
-        assert_eq!(
-            encode(&event(&long, None), &mut out),
-            Err(EncodeError::PayloadTooLong)
-        );
-        for bad in ["", "Edge", "a/b", "ü", &"a".repeat(65)] {
-            assert_eq!(
-                encode(&event(b"", Some(bad)), &mut out),
-                Err(EncodeError::BadId),
-                "{bad}"
-            );
-        }
-        assert!(out.is_empty());
-        encode(&event(&long[1..], Some(&"a".repeat(64))), &mut out).unwrap();
-        assert!(out.len() <= RECORD_BYTES_MAX);
-    }
-
-    #[test]
-    fn records_after_a_bad_one_are_found_and_offsets_that_cannot_stand_there_are_not() {
-        let mut bytes = sealed(
-            &[
-                event(b"one", None),
-                event(b"two", None),
-                event(b"three", None),
-            ],
-            10,
-        );
-        bytes[20] ^= 1;
-        assert_eq!(last_record_in(&bytes, 10), Some((12, 0)));
-        assert_eq!(last_record_in(&bytes, 12), None);
-        assert_eq!(last_record_in(&bytes, 3), None);
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
+mod tests;

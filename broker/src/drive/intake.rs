@@ -40,7 +40,16 @@ impl BatchMark {
 
     /// The same, for who has the sandbox's stream at hand.
     fn of_stream(stream: &[u8], payload: &[u8]) -> Option<Self> {
-        let batch = Batch::parse(payload).ok()?;
+        Self::of(stream, &Batch::parse(payload).ok()?)
+    }
+
+    /// The same for a head whose body was purged.
+    pub(super) fn read_head(host: &HostId, sandbox: &SandboxId, head: &[u8]) -> Option<Self> {
+        let stream = stream::stream_id(host, sandbox);
+        Self::of(&stream, &Batch::parse_head(head).ok()?)
+    }
+
+    fn of(stream: &[u8], batch: &Batch<'_>) -> Option<Self> {
         if *batch.head.stream != *stream {
             return None;
         }

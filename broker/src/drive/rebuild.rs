@@ -62,9 +62,10 @@ impl Plane {
                     .sandbox
                     .as_deref()
                     .and_then(|sandbox| SandboxId::new(sandbox).ok());
-                let mark = sandbox
-                    .as_ref()
-                    .and_then(|id| BatchMark::read(&host, id, &record.payload));
+                let mark = sandbox.as_ref().and_then(|id| match record.is_purged {
+                    false => BatchMark::read(&host, id, &record.payload),
+                    true => BatchMark::read_head(&host, id, &record.payload),
+                });
                 if let (Some(sandbox), Some(mark)) = (sandbox, mark) {
                     tables.events.observe(
                         host.as_str(),

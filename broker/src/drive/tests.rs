@@ -2,6 +2,7 @@
 
 mod identity;
 mod restore;
+mod retention;
 
 use std::{path::Path, time::Duration};
 
@@ -58,12 +59,17 @@ async fn open_journal(place: &Path) -> Journal {
 }
 
 async fn open_in(place: &Path) -> Plane {
+    open_with(place, crate::core::retention::Limits::default()).await
+}
+
+async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> Plane {
     let parts = Parts {
         store: Store::open(&place.join("state.db")).unwrap(),
         room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,
         admitted: Admitted::default(),
+        retention,
         router: Router::spawn(router::default_config()).await.unwrap(),
         issuer: secret(1),
         recovery_window: Duration::from_secs(72 * 3600),

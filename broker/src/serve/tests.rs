@@ -492,3 +492,27 @@ async fn what_the_gate_counted_is_read_over_the_local_socket() {
         assert!(text.lines().any(|one| one == line), "{line}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_sees_what_the_journal_keeps_and_purges_by_host() {
+    let broker = start_in(tempfile::tempdir().unwrap()).await;
+    add_host(&broker).await;
+    let nothing = json!({ "host": "edge-1", "sandbox": null, "before_ms": null });
+    let post = |body| (Method::POST, "/v1/journal/purge", body);
+    let (method, path, body) = post(nothing);
+    let (status, purged) = broker.local(method, path, &body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(purged, json!({ "records": 0, "bytes": 0, "damaged": [] }));
+    let (method, path, body) = post(json!({ "host": "Edge 1" }));
+    let (status, _) = broker.local(method, path, &body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, shown) = broker.local(Method::GET, "/v1/journal", &json!(null)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(shown["limits"]["age_ms"], 30 * 86_400_000_u64);
+    assert_eq!(shown["limits"]["host_bytes"], 4_u64 << 30);
+    assert_eq!(
+        (&shown["next_offset"], &shown["dropped"]),
+        (&json!(0), &json!([]))
+    );
+    broker.stop().await;
+}

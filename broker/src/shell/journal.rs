@@ -5,21 +5,29 @@
 //! it: every append after that fails, and the process is expected to stop and open the journal again.
 //!
 //! Opening cuts off what a crash left half written, and never deletes what was whole once: readers get an explicit
-//! [`Item::Gap`] where records cannot be read.
+//! [`Item::Gap`] where records cannot be read. What its owner does not keep goes by rewriting sealed segments without it
+//! ([`Journal::retain`]), and readers are told that too.
 
 mod ahead;
 mod catalog;
 mod extent;
+mod keep;
 mod promise;
+mod purge;
 mod reader;
 mod recover;
+mod rewrite;
 mod segment;
+mod summary;
 mod tail;
 mod writer;
 
 pub use extent::{Contents, Extent, Extents, Lost, begin_at, lost_after, read_through};
+pub use keep::{Inventory, Kept, Ledger, Order};
 pub use promise::Ticket;
+pub use purge::Purged;
 pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
+pub use rewrite::{Fate, Gone};
 
 use crate::core::histogram::Histogram;
 use crate::core::journal::{self, EncodeError, Entry};
@@ -27,6 +35,7 @@ use crate::shell::room::Room;
 use anyhow::Context as _;
 use catalog::Catalog;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use thiserror::Error;
@@ -121,6 +130,11 @@ struct Inner {
     status: Arc<Status>,
     budget: Arc<Semaphore>,
     durability: Durability,
+    sizes: Sizes,
+    /// Held by who rewrites segments: one at a time.
+    keeping: Mutex<()>,
+    /// When the oldest record was accepted, as of the last round of retention.
+    oldest_ms: AtomicU64,
     /// Unbounded by itself: every job holds a part of `budget`, so at most [`QUEUE_BYTES_MAX`] wait in it.
     queue: Option<mpsc::Sender<Vec<Job>>>,
     held: Mutex<Held>,
@@ -192,6 +206,9 @@ impl Journal {
             status,
             budget,
             durability,
+            sizes,
+            keeping: Mutex::default(),
+            oldest_ms: AtomicU64::new(0),
             queue: Some(queue),
             held: Mutex::default(),
             thread: Some(thread),

@@ -5,6 +5,7 @@ mod answer;
 mod backup;
 mod certificate;
 mod host;
+mod journal;
 mod reader;
 mod records;
 mod route;

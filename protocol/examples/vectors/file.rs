@@ -12,6 +12,7 @@ pub(crate) const BATCH: u64 = 1;
 pub(crate) const REPORT: u64 = 2;
 pub(crate) const COMMAND: u64 = 3;
 pub(crate) const SUCCESSION: u64 = 4;
+pub(crate) const HEAD: u64 = 6;
 
 /// A file under way. Records take every third offset, as a journal does that holds others too.
 #[derive(Clone)]
@@ -66,6 +67,18 @@ impl File {
         self.raw(&record)
     }
 
+    /// A hole that goes on before `to`, for these causes.
+    pub(crate) fn removed(mut self, to: u64, causes: &[u64]) -> Self {
+        self.offset += 3;
+        let record = hole(self.offset, &removed(to, causes));
+        self.raw(&record)
+    }
+
+    /// A batch of which only the head is left.
+    pub(crate) fn head(self, batch: &[u8]) -> Self {
+        self.of_kind(HEAD, head_of(batch))
+    }
+
     pub(crate) fn succession(self, payload: &[u8]) -> Self {
         self.raw(&succession_record(payload))
     }
@@ -95,6 +108,17 @@ pub(crate) fn succession_record(payload: &[u8]) -> Item {
 
 pub(crate) fn hole(offset: u64, payload: &[u8]) -> Item {
     record_at(offset, 0, HOLE, ("", ""), payload)
+}
+
+pub(crate) fn removed(to: u64, causes: &[u64]) -> Item {
+    let numbers: Vec<_> = [&[to], causes].concat().into_iter().map(uint).collect();
+    array(&numbers)
+}
+
+/// The signed head that a batch begins with: an array of four, a byte string for each but the second, and 64 bytes of signature.
+pub(crate) fn head_of(batch: &[u8]) -> &[u8] {
+    let body = protocol::stream::Batch::parse(batch).expect("a batch").body;
+    &batch[..batch.len() - body.len()]
 }
 
 pub(crate) fn record_at(

@@ -170,6 +170,7 @@ impl World {
                 assert_eq!(events.count() as u64, head.count);
                 assert_eq!(verifier.events(), before + head.count);
             }
+            Ok(Verdict::Purged(_)) => panic!("a body that is there is read"),
             Ok(Verdict::Again) => assert_eq!(expected, Expected::Again),
             Err(error) => {
                 quiet::check::<StreamError>(error);

@@ -6,13 +6,14 @@ use libfuzzer_sys::fuzz_target;
 use protocol::{
     cbor, command,
     exchange::Succession,
+    hole::{Cause, Causes, Hole},
     id::{CommandId, HostId, SandboxId},
     key::{Host, Public, Sandbox},
     limits::BATCHES_WAITING_MAX,
     record::{Kind, Opening, Reader, Record},
     report::{self, Ended, Forwarded, Launched, News, Report, State, Stopped},
     signed::{self, Message as _},
-    stream::{Verdict, Verifier, Writer, stream_id},
+    stream::{Batch, Verdict, Verifier, Writer, stream_id},
     stream_file::{Check, Fault, Why},
     time::UnixMillis,
 };
@@ -52,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(check.host_keys(), rules.keys);
         assert_eq!(check.is_whole(), rules.is_whole());
     }
-    let expected = rules.waiting.first().map_or(Ok(()), |(item, _)| Err(*item));
+    let expected = rules.waiting.first().map_or(Ok(()), |(item, ..)| Err(*item));
     assert_eq!(check.finish().map_err(item_of), expected);
 });
 
@@ -113,7 +114,8 @@ impl Author {
             4..=6 => (Kind::Batch, self.next_batch(input)),
             7 => (Kind::Batch, self.old_batch(input)),
             8 => (Kind::Command, command(input)),
-            9 => (Kind::Gap, Vec::new()),
+            9 if input.byte() % 2 == 0 => (Kind::Gap, hole(input)),
+            9 => (Kind::Head, head_of(&self.next_batch(input))),
             10 => (Kind::Batch, input.chunk().to_vec()),
             _ => {
                 let kind = Kind::ALL[usize::from(input.byte()) % Kind::ALL.len()];
@@ -171,6 +173,20 @@ impl Author {
         let batch = batch.into();
         by_a_host(News::Forwarded(Forwarded { sandbox, batch }), input)
     }
+}
+
+/// Nothing, or how far it goes and why.
+fn hole(input: &mut Input<'_>) -> Vec<u8> {
+    let (to, bits) = (u64::from(input.byte()), input.byte());
+    let causes = Cause::ALL.iter().filter(|cause| bits & 1 << cause.label() != 0);
+    let causes = causes.fold(Causes::UNKNOWN, |causes, cause| causes.with(*cause));
+    if bits == 0 { Vec::new() } else { Hole { to, causes }.encode() }
+}
+
+/// The signed head that a batch begins with.
+fn head_of(batch: &[u8]) -> Vec<u8> {
+    let body = Batch::parse(batch).expect("a batch of our own").body;
+    batch[..batch.len() - body.len()].to_vec()
 }
 
 /// One of the host's keys, or a stranger's, which a succession may make the host's.
@@ -268,7 +284,7 @@ struct Rules {
     offset: Option<u64>,
     sandbox_key: Option<Public<Sandbox>>,
     verifier: Option<Verifier>,
-    waiting: Vec<(u64, Vec<u8>)>,
+    waiting: Vec<(u64, bool, Vec<u8>)>,
 }
 
 impl Rules {
@@ -295,7 +311,7 @@ impl Rules {
         let names = match record.kind {
             Kind::Gap => (None, None),
             Kind::Succession => (Some(world::host()), None),
-            Kind::Batch | Kind::Report | Kind::Command => {
+            Kind::Batch | Kind::Head | Kind::Report | Kind::Command => {
                 (Some(world::host()), Some(world::sandbox()))
             }
         };
@@ -307,8 +323,12 @@ impl Rules {
         self.demand(self.offset.is_none_or(|before| before < record.offset))?;
         self.offset = Some(record.offset);
         match record.kind {
-            Kind::Gap => self.demand(record.payload.is_empty() && record.received.0 == 0),
-            Kind::Batch => self.batch(self.item, &record.payload),
+            Kind::Gap => {
+                let says = Hole::decode(&record.payload).is_some_and(|hole| hole.to > record.offset);
+                self.demand((says || record.payload.is_empty()) && record.received.0 == 0)
+            }
+            Kind::Batch => self.batch(self.item, false, &record.payload),
+            Kind::Head => self.batch(self.item, true, &record.payload),
             Kind::Report => self.report(&record.payload),
             Kind::Command => {
                 let keys = [world::public(DISPATCHER)];
@@ -342,10 +362,10 @@ impl Rules {
                 self.launched(launched.key)
             }
             News::Forwarded(forwarded) if forwarded.sandbox == world::sandbox() => {
-                self.batch(self.item, &forwarded.batch)
+                self.batch(self.item, false, &forwarded.batch)
             }
             News::Ended(ended) if ended.sandbox == world::sandbox() => {
-                self.waiting.first().map_or(Ok(()), |(item, _)| Err(*item))
+                self.waiting.first().map_or(Ok(()), |(item, ..)| Err(*item))
             }
             _ => Ok(()),
         }
@@ -360,17 +380,22 @@ impl Rules {
         let waiting = std::mem::take(&mut self.waiting);
         waiting
             .iter()
-            .try_for_each(|(item, payload)| self.batch(*item, payload))
+            .try_for_each(|(item, is_head, payload)| self.batch(*item, *is_head, payload))
     }
 
-    fn batch(&mut self, item: u64, payload: &[u8]) -> Result<(), u64> {
+    fn batch(&mut self, item: u64, is_head: bool, payload: &[u8]) -> Result<(), u64> {
         let Some(verifier) = &mut self.verifier else {
             self.demand(self.waiting.len() < BATCHES_WAITING_MAX)?;
-            self.waiting.push((item, payload.to_vec()));
+            self.waiting.push((item, is_head, payload.to_vec()));
             return Ok(());
         };
-        match verifier.check(payload) {
-            Ok(Verdict::Next(..) | Verdict::Again) => Ok(()),
+        let verdict = if is_head {
+            verifier.check_head(payload)
+        } else {
+            verifier.check(payload)
+        };
+        match verdict {
+            Ok(Verdict::Next(..) | Verdict::Purged(_) | Verdict::Again) => Ok(()),
             Err(_) => Err(item),
         }
     }

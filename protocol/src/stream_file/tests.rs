@@ -7,7 +7,7 @@ use crate::{
     key::{Sandbox, Secret, seeded},
     record::Reader,
     report::{Ended, Forwarded, Refused, Report, State, Status},
-    stream::{Writer, stream_id},
+    stream::{Batch, Writer, stream_id},
     time::UnixMillis,
 };
 
@@ -181,12 +181,15 @@ fn a_whole_file_verifies_and_says_what_is_in_it() {
         &Found {
             items: 7,
             batches: 3,
+            purged: 0,
+            purged_events: 0,
             redelivered: 0,
             dropped: 9,
             exit_code: Some(3),
             reports: 2,
             commands: 0,
             holes: 0,
+            removed: 0,
         }
     );
     assert_eq!(check.host_keys().len(), 2);
@@ -378,4 +381,61 @@ fn a_status_says_nothing_of_the_sandbox() {
     };
     records.insert(2, report_by(1, News::Status(status)));
     assert!(check(records).is_ok());
+}
+
+#[test]
+fn a_file_whose_bodies_were_purged_verifies_and_says_how_many_events_say_nothing() {
+    let purged: Vec<_> = good()
+        .into_iter()
+        .map(|record| match Batch::parse(&record.payload) {
+            Ok(batch) if record.kind == Kind::Batch => {
+                let head_bytes = record.payload.len() - batch.body.len();
+                let mut record = Record {
+                    kind: Kind::Head,
+                    ..record
+                };
+                record.payload.truncate(head_bytes);
+                record
+            }
+            _ => record,
+        })
+        .collect();
+    let check = check(purged).unwrap();
+    assert!(check.is_whole());
+    let found = check.found();
+    assert_eq!(
+        (found.batches, found.exit_code, found.dropped),
+        (3, None, 0)
+    );
+    assert_eq!(found.purged_events, check.stream().unwrap().events());
+    assert_eq!(found.purged, 3);
+}
+
+#[test]
+fn a_hole_says_how_far_it_goes_and_why_or_nothing() {
+    use crate::hole::{Cause, Causes};
+    let hole = |payload| Record {
+        offset: 5,
+        received: UnixMillis(0),
+        kind: Kind::Gap,
+        host: None,
+        sandbox: None,
+        payload,
+    };
+    let said = |to, causes: Causes| hole(Hole { to, causes }.encode());
+    for (record, removed) in [
+        (hole(vec![]), 0),
+        (said(9, Causes::UNKNOWN), 0),
+        (said(9, Cause::Damage.into()), 0),
+        (said(9, Cause::Age.into()), 1),
+        (said(9, Causes::from(Cause::Age).with(Cause::Damage)), 0),
+    ] {
+        let mut check = Check::new(opening(), host_key(1).public(), None);
+        check.record(&record).unwrap();
+        assert_eq!((check.found().holes, check.found().removed), (1, removed));
+    }
+    for record in [said(5, Cause::Age.into()), hole(vec![0x81])] {
+        let mut check = Check::new(opening(), host_key(1).public(), None);
+        assert_eq!(check.record(&record).unwrap_err().why, Why::Hole);
+    }
 }

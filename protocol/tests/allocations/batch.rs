@@ -47,7 +47,7 @@ fn check(payload: &[u8]) -> (Result<usize, StreamError>, Cost) {
     let mut verifier = verifier();
     cost::of(|| match verifier.check(payload) {
         Ok(Verdict::Next(_, events)) => Ok(events.map(|event| event.data.len()).sum()),
-        Ok(Verdict::Again) => Ok(0),
+        Ok(Verdict::Again | Verdict::Purged(_)) => Ok(0),
         Err(error) => Err(error),
     })
 }

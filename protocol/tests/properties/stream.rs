@@ -195,7 +195,8 @@ fn judge(verifier: &mut Verifier, payload: &[u8]) -> Found {
             assert_eq!(events.count() as u64, head.count);
             Found::Next(head.count)
         }
-        Ok(Verdict::Again) => Found::Again,
+        // A body that is there is read: where one is not, the model says so.
+        Ok(Verdict::Again | Verdict::Purged(_)) => Found::Again,
         Err(StreamError::Batch(_)) => Found::Bad(Step::Batch),
         Err(StreamError::Signature) => Found::Bad(Step::Signature),
         Err(StreamError::Stream) => Found::Bad(Step::Stream),

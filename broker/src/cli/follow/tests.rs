@@ -49,7 +49,9 @@ fn word(line: &Line) -> String {
         What::Note(note) => format!("note: {}", note.split(':').next().unwrap()),
         What::Unverified(_) => "unverified".to_owned(),
         What::Distrusted(_) => "distrusted".to_owned(),
-        What::Asked { .. } | What::Missing | What::Withdrawn(_) => "?".to_owned(),
+        What::Asked { .. } | What::Missing(_) | What::Purged { .. } | What::Withdrawn(_) => {
+            "?".to_owned()
+        }
     }
 }
 

@@ -130,9 +130,11 @@ fn shown(follow: &mut Follow, records: &[Record]) -> Vec<String> {
             What::Report(news) => format!("<{}>", news.word()),
             What::Asked { order, .. } => format!("<asked {order}>"),
             What::Unverified(why) => format!("!{why}"),
-            What::Distrusted(_) | What::Missing | What::Withdrawn(_) | What::Note(_) => {
-                "?".to_owned()
-            }
+            What::Distrusted(_)
+            | What::Missing(_)
+            | What::Purged { .. }
+            | What::Withdrawn(_)
+            | What::Note(_) => "?".to_owned(),
         })
         .collect()
 }

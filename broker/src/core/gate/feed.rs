@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use protocol::{
+    hole::Causes,
     mqtt::{Delivery, List, PacketId, Publish, Version},
     scope::covers,
     topic::ReadFilter,
@@ -29,8 +30,10 @@ pub struct Message<'a> {
     pub incarnation: u64,
     /// The topic that it was published to.
     pub topic: &'a str,
-    /// The bytes as they were published.
+    /// The bytes as they were published; of a batch whose body was purged, its signed head.
     pub payload: &'a [u8],
+    /// Its body was purged.
+    pub is_purged: bool,
 }
 
 /// What is kept of a reader's session while it is away: which filters, and from which offset on.
@@ -66,7 +69,7 @@ pub(super) struct Feed {
     /// One past the greatest offset that was sent.
     sent: u64,
     /// Records that cannot be read any more, until the next message tells of them.
-    gap: Option<(u64, u64)>,
+    gap: Option<(u64, u64, Causes)>,
     /// Of those, what a restore withdrew: the last of it.
     withdrawn: Option<Withdrawn>,
 }
@@ -203,6 +206,7 @@ impl Feed {
             incarnation,
             topic,
             payload,
+            is_purged,
         } = message;
         self.advance(offset.saturating_add(1));
         let wanted = self.filters.iter();
@@ -222,15 +226,18 @@ impl Feed {
             Delivery::AtMostOnce
         };
         let (offset_text, incarnation_text) = (offset.to_string(), incarnation.to_string());
-        let gap_text = self.gap.map(|(from, to)| range_text(from, to));
-        let withdrawn = self.withdrawn.map(|part| range_text(part.from, part.to));
-        let always = [
+        let (gap, withdrawn) = (self.gap_texts(), self.withdrawn);
+        let withdrawn = withdrawn.map(|part| range_text(part.from, part.to));
+        let mut properties = vec![
             ("offset", offset_text.as_str()),
             ("incarnation", incarnation_text.as_str()),
         ];
-        let gap = gap_text.as_deref().map(|gap| ("gap", gap));
-        let withdrawn = withdrawn.as_deref().map(|part| ("withdrawn", part));
-        let properties: Vec<_> = always.into_iter().chain(gap).chain(withdrawn).collect();
+        properties.extend(is_purged.then_some(("body", "purged")));
+        if let Some((run, causes)) = &gap {
+            properties.push(("gap", run));
+            properties.extend((!causes.is_empty()).then_some(("gap-reason", causes.as_str())));
+        }
+        properties.extend(withdrawn.as_deref().map(|part| ("withdrawn", part)));
         let mut publish = Publish::new(topic, delivery, payload);
         publish.properties.user_properties = List::from(properties.as_slice());
         let before = output.len();
@@ -261,12 +268,20 @@ impl Feed {
 
     /// The records from `from` up to and not including `to` cannot be read, and of some of them a restore is the reason: the next message
     /// says so.
-    pub(super) fn miss(&mut self, from: u64, to: u64, withdrawn: Option<Withdrawn>) {
+    pub(super) fn miss(
+        &mut self,
+        from: u64,
+        to: u64,
+        causes: Causes,
+        withdrawn: Option<Withdrawn>,
+    ) {
         if self.next.is_none() {
             return;
         }
-        let from = self.gap.map_or(from, |(before, _)| before.min(from));
-        self.gap = Some((from, to));
+        let (from, causes) = self.gap.map_or((from, causes), |(before, _, known)| {
+            (before.min(from), known.and(causes))
+        });
+        self.gap = Some((from, to, causes));
         self.withdrawn = withdrawn.or(self.withdrawn);
         self.advance(to);
     }
@@ -294,6 +309,11 @@ impl Feed {
             id = PacketId::new(id.get().wrapping_add(1)).unwrap_or(PacketId::MIN);
         }
         id
+    }
+
+    fn gap_texts(&self) -> Option<(String, String)> {
+        self.gap
+            .map(|(from, to, causes)| (range_text(from, to), causes.to_string()))
     }
 }
 

@@ -1,6 +1,9 @@
 //! A reader's side of a session: its subscriptions are a cursor on the journal, which the shell reads for it.
 
-use protocol::mqtt::{ReasonCode, Subscribe, Subscription};
+use protocol::{
+    hole::Causes,
+    mqtt::{ReasonCode, Subscribe, Subscription},
+};
 
 use super::{
     Effect, Phase, Refusal, Session, Wire,
@@ -58,11 +61,11 @@ impl Session {
         }
     }
 
-    /// Records of the journal that cannot be read: from the first offset up to and not including the other; and which of them a restore
+    /// Records of the journal that cannot be read: from the first offset up to and not including the other, why, and which of them a restore
     /// withdrew.
-    pub fn missed(&mut self, from: u64, to: u64, withdrawn: Option<Withdrawn>) {
+    pub fn missed(&mut self, from: u64, to: u64, causes: Causes, withdrawn: Option<Withdrawn>) {
         if let Some(feed) = self.feed() {
-            feed.miss(from, to, withdrawn);
+            feed.miss(from, to, causes, withdrawn);
         }
     }
 

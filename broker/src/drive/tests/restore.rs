@@ -93,10 +93,14 @@ async fn batches_from_before_the_backup_are_known_and_the_next_one_is_taken_what
     let offsets: Vec<_> = items
         .map(|item| match item {
             Item::Record(record) => (record.offset, record.payload),
-            Item::Gap { from, to } => (from, to.to_string().into_bytes()),
+            Item::Gap { from, to, .. } => (from, to.to_string().into_bytes()),
         })
         .collect();
     let gap = first.to_string().into_bytes();
     assert_eq!(offsets, [(0, one), (1, gap), (first, three)]);
-    assert_eq!(audit_names(&plane).last().unwrap(), "broker.restored");
+    assert!(
+        audit_names(&plane)
+            .iter()
+            .any(|name| name == "broker.restored")
+    );
 }

@@ -244,7 +244,7 @@ async fn a_restored_journal_goes_on_past_everything_and_shows_what_is_withdrawn(
         .into_iter()
         .map(|item| match item {
             Item::Record(record) => (record.offset, record.offset + 1),
-            Item::Gap { from, to } => (from, to),
+            Item::Gap { from, to, .. } => (from, to),
         })
         .collect();
     let first = next.first;

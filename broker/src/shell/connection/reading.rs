@@ -61,9 +61,9 @@ where
         let is_bench = self.feeder.as_ref().is_some_and(|feeder| feeder.is_bench);
         for item in &batch.items {
             let record = match item {
-                Item::Gap { from, to } => {
+                Item::Gap { from, to, causes } => {
                     let withdrawn = history.withdrawn_in(*from, *to).filter(|_| !is_bench);
-                    self.session.missed(*from, *to, withdrawn);
+                    self.session.missed(*from, *to, *causes, withdrawn);
                     continue;
                 }
                 Item::Record(record) => record,
@@ -80,6 +80,7 @@ where
                     },
                     topic: &topic,
                     payload,
+                    is_purged: record.is_purged,
                 });
             }
         }

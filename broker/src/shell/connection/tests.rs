@@ -82,6 +82,7 @@ impl World {
                 readers: true,
                 bench: true,
             },
+            retention: crate::core::retention::Limits::default(),
             router: Router::spawn(router::default_config()).await.unwrap(),
             issuer: secret(1),
             recovery_window: Duration::from_secs(3600),

@@ -4,9 +4,10 @@ use super::segment;
 use super::tail::Tail;
 use crate::core::incarnation::{History, Withdrawn};
 use crate::core::journal::HEADER_BYTES;
+use protocol::hole::Causes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 /// A record whose place is known for sure.
@@ -21,6 +22,8 @@ pub(super) struct Mark {
 pub(super) struct Place {
     /// The segment, by its first offset.
     pub(super) first: u64,
+    /// How often it was rewritten: with another number it is another file.
+    pub(super) serial: u32,
     /// A record at or before the offset. `None`: start at the segment's first.
     pub(super) mark: Option<Mark>,
     /// The segment's committed bytes.
@@ -29,10 +32,36 @@ pub(super) struct Place {
     pub(super) end_offset: u64,
 }
 
+/// A segment that is not written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sealed {
+    pub(super) first: u64,
+    /// The first offset after it.
+    pub(super) end: u64,
+    /// Its bytes.
+    pub(super) bytes: u64,
+    /// How often it was rewritten.
+    pub(super) serial: u32,
+}
+
+/// What stands in the place of some segments.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) sealed: Sealed,
+    /// The first offset in it that is still a record; its end if none is.
+    pub(super) oldest: u64,
+    /// Its index.
+    pub(super) marks: Vec<Mark>,
+}
+
 #[derive(Debug)]
 pub(super) struct Segment {
     /// Its committed bytes, header included.
     pub(super) end_bytes: u64,
+    /// How often it was rewritten.
+    serial: u32,
+    /// Everything in it before this was removed.
+    oldest: u64,
     /// A sparse index, ascending: at most one mark per `mark_bytes`.
     marks: Vec<Mark>,
 }
@@ -47,18 +76,25 @@ pub(super) struct Catalog {
     /// By first offset. Never empty once the journal is open.
     segments: Mutex<BTreeMap<u64, Segment>>,
     tail: Tail,
+    /// Held for reading from a look at the catalog until the file that it names is open, and for writing while a file takes another's
+    /// name. The writer never waits for it.
+    naming: RwLock<()>,
+    /// Why there is nothing before the oldest segment.
+    before: Causes,
     committed: watch::Sender<u64>,
     /// Offsets that are withdrawn: between two segments, and in neither.
     withdrawn: OnceLock<Vec<Withdrawn>>,
 }
 
 impl Catalog {
-    pub(super) fn new(dir: &Path, mark_bytes: u64) -> Self {
+    pub(super) fn new(dir: &Path, mark_bytes: u64, before: Causes) -> Self {
         Self {
             dir: dir.to_owned(),
             mark_bytes,
             segments: Mutex::new(BTreeMap::new()),
             tail: Tail::default(),
+            naming: RwLock::new(()),
+            before,
             committed: watch::Sender::new(0),
             withdrawn: OnceLock::new(),
         }
@@ -102,18 +138,87 @@ impl Catalog {
 
     /// The first offset that is still there.
     pub(super) fn oldest(&self) -> u64 {
-        self.lock().keys().next().copied().unwrap_or_default()
+        let segments = self.lock();
+        let ends = segments.keys().skip(1).copied();
+        let ends = ends.chain(std::iter::once(u64::MAX));
+        let mut kept = segments.values().zip(ends);
+        let oldest = kept.find(|(segment, end)| segment.oldest < *end);
+        oldest.map_or(0, |(segment, _)| segment.oldest)
+    }
+
+    /// Why there is nothing before the oldest segment.
+    pub(super) const fn before(&self) -> Causes {
+        self.before
     }
 
     /// There is a segment, with this much in it.
     pub(super) fn add(&self, first: u64, end_bytes: u64) {
+        self.add_rewritten(first, end_bytes, 0, first);
+    }
+
+    /// There is a segment that was rewritten.
+    pub(super) fn add_rewritten(&self, first: u64, end_bytes: u64, serial: u32, oldest: u64) {
         self.lock().insert(
             first,
             Segment {
                 end_bytes,
+                serial,
+                oldest,
                 marks: Vec::new(),
             },
         );
+    }
+
+    /// All but the one that is written, by first offset.
+    pub(super) fn sealed(&self) -> Vec<Sealed> {
+        let segments = self.lock();
+        let following = segments.keys().skip(1);
+        let pairs = segments.iter().zip(following);
+        pairs
+            .map(|((&first, segment), &end)| Sealed {
+                first,
+                end,
+                bytes: segment.end_bytes,
+                serial: segment.serial,
+            })
+            .collect()
+    }
+
+    /// The first offset of the segment that is written.
+    pub(super) fn active(&self) -> u64 {
+        self.lock().keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// What the catalog names stays what it is until this is dropped.
+    pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.naming.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `rename` put a file in the place of another, and from then on this stands for everything from its first offset to its end.
+    pub(super) fn replace(
+        &self,
+        by: Replacement,
+        rename: impl FnOnce() -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let _naming = self.naming.write().unwrap_or_else(PoisonError::into_inner);
+        rename()?;
+        let Sealed {
+            first, end, bytes, ..
+        } = by.sealed;
+        let mut segments = self.lock();
+        segments.retain(|other, _| *other < first || *other >= end);
+        segments.insert(
+            first,
+            Segment {
+                end_bytes: bytes,
+                serial: by.sealed.serial,
+                oldest: by.oldest,
+                marks: by.marks,
+            },
+        );
+        drop(segments);
+        self.tail.clear();
+        Ok(())
     }
 
     /// The bytes of all segments.
@@ -141,9 +246,10 @@ impl Catalog {
     }
 
     /// A record was seen whole at `mark`; kept if it is far enough from its neighbour before.
-    pub(super) fn note(&self, first: u64, mark: Mark) {
+    pub(super) fn note(&self, first: u64, serial: u32, mark: Mark) {
         let mut segments = self.lock();
-        let Some(segment) = segments.get_mut(&first) else {
+        let segment = segments.get_mut(&first);
+        let Some(segment) = segment.filter(|segment| segment.serial == serial) else {
             return;
         };
         let last = segment
@@ -171,6 +277,7 @@ impl Catalog {
             .map_or_else(|| self.next(), |(&next, _)| next);
         Some(Place {
             first,
+            serial: segment.serial,
             mark,
             end_bytes: segment.end_bytes,
             end_offset,
@@ -178,25 +285,21 @@ impl Catalog {
     }
 
     /// Where to go on after `offset` in the segment `first` could not be read: a place that was noted while the bytes were
-    /// good, so nothing inside a damaged record can pass for a record.
-    pub(super) fn resume_after(&self, first: u64, offset: u64) -> Mark {
+    /// good, so nothing inside a damaged record can pass for a record. `None`: another file has taken its place meanwhile.
+    pub(super) fn resume_after(&self, first: u64, serial: u32, offset: u64) -> Option<Mark> {
         let segments = self.lock();
-        let Some(segment) = segments.get(&first) else {
-            return Mark {
-                offset: self.next(),
-                position: 0,
-            };
-        };
+        let segment = segments.get(&first);
+        let segment = segment.filter(|segment| segment.serial == serial)?;
         let marked = segment
             .marks
             .iter()
             .find(|mark| mark.offset > offset)
             .copied();
         let following = segments.range(first + 1..).next().map(|(&next, _)| next);
-        marked.unwrap_or_else(|| Mark {
+        Some(marked.unwrap_or_else(|| Mark {
             offset: following.unwrap_or_else(|| self.next()),
             position: segment.end_bytes,
-        })
+        }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {

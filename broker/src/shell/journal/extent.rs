@@ -118,7 +118,7 @@ impl Contents {
         let mut at = first;
         loop {
             match scan.step(at)? {
-                Step::Record(record) => {
+                Step::Record(record, _) => {
                     let began = self.times.map_or(record.time_ms, |(began, _)| began);
                     self.times = Some((began, record.time_ms));
                     match self.hosts.get_mut(record.host) {
@@ -129,6 +129,11 @@ impl Contents {
                     }
                     self.records += 1;
                     at += 1;
+                }
+                // Its owner did not keep them: known, and counted as what cannot be read.
+                Step::Removed(removed) => {
+                    self.miss(at, removed.to);
+                    at = removed.to;
                 }
                 Step::End | Step::Bad(_) => return Ok(at),
             }
@@ -180,11 +185,17 @@ pub fn lost_after(dir: &Path, offset: u64) -> anyhow::Result<Lost> {
             continue;
         };
         let mut expected = first;
-        while let Step::Record(record) = scan.step(expected)? {
-            expected += 1;
-            if record.offset >= offset {
-                *lost.hosts.entry(record.host.to_owned()).or_default() += 1;
-                lost.end = expected;
+        loop {
+            match scan.step(expected)? {
+                Step::Record(record, _) => {
+                    expected += 1;
+                    if record.offset >= offset {
+                        *lost.hosts.entry(record.host.to_owned()).or_default() += 1;
+                        lost.end = expected;
+                    }
+                }
+                Step::Removed(removed) => expected = removed.to,
+                Step::End | Step::Bad(_) => break,
             }
         }
     }

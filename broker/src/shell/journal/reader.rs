@@ -4,6 +4,7 @@ use super::catalog::{Catalog, Mark};
 use super::segment::{Scan, Step};
 use super::tail::Commit;
 use crate::core::journal::{Record, RecordKind, decode};
+use protocol::hole::{Cause, Causes};
 use std::sync::Arc;
 
 /// The most bytes one call looks through in memory: it is the runtime's thread that looks.
@@ -23,6 +24,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether it could admit records of which only this host is known, if that.
+    fn may_admit(&self, host: Option<&str>) -> bool {
+        host.is_none() || self.host.is_none() || self.host.as_deref() == host
+    }
+
     fn admits(&self, record: &Record<'_>) -> bool {
         self.kind.is_none_or(|kind| kind == record.kind)
             && self.host.as_deref().is_none_or(|host| host == record.host)
@@ -46,8 +52,10 @@ pub struct OwnedRecord {
     pub host: String,
     /// The sandbox it came from or is about.
     pub sandbox: Option<String>,
-    /// The bytes as they were sent.
+    /// The bytes as they were sent; of a purged event, its signed head.
     pub payload: Vec<u8>,
+    /// It is an event whose body was purged.
+    pub is_purged: bool,
 }
 
 impl From<Record<'_>> for OwnedRecord {
@@ -59,6 +67,7 @@ impl From<Record<'_>> for OwnedRecord {
             host: record.host.to_owned(),
             sandbox: record.sandbox.map(str::to_owned),
             payload: record.payload.to_vec(),
+            is_purged: record.is_purged,
         }
     }
 }
@@ -68,13 +77,15 @@ impl From<Record<'_>> for OwnedRecord {
 pub enum Item {
     /// A record that the filter admits.
     Record(OwnedRecord),
-    /// The records from `from` up to and not including `to` cannot be read: damaged, or no longer kept. Whether the filter
-    /// would have admitted any is unknown.
+    /// Some or all of the records from `from` up to and not including `to` are gone; those that are not, the filter does not admit.
+    /// Whether it would have admitted any of the others is unknown.
     Gap {
         /// The first offset missing.
         from: u64,
         /// The first offset after it that is there, or is still to come.
         to: u64,
+        /// Why.
+        causes: Causes,
     },
 }
 
@@ -105,6 +116,8 @@ pub struct Reader {
 #[derive(Debug)]
 struct Open {
     first: u64,
+    /// How often it had been rewritten.
+    serial: u32,
     /// The first offset that was not in it when it was last looked up.
     end_offset: u64,
     scan: Scan,
@@ -149,7 +162,7 @@ impl Reader {
             };
             let (step_from, owed) = (open.scan.position(), self.next);
             match open.scan.step(open.at)? {
-                Step::Record(record) => {
+                Step::Record(record, _) => {
                     if record.offset >= owed && self.admits(&record) {
                         records += 1;
                         bytes += record.payload.len();
@@ -161,21 +174,38 @@ impl Reader {
                     self.note(&mut open);
                     self.open = Some(open);
                 }
+                Step::Removed(removed) => {
+                    let host = removed.host.as_deref();
+                    if self.filters.iter().any(|filter| filter.may_admit(host)) {
+                        self.skip_to(removed.to, removed.causes(), &mut items);
+                    }
+                    open.at = removed.to;
+                    self.next = owed.max(open.at);
+                    scanned += open.scan.position() - step_from;
+                    self.note(&mut open);
+                    self.open = Some(open);
+                }
                 Step::End => {
-                    if !self.catalog.is_withdrawn(self.next, open.end_offset) {
+                    let is_withdrawn = self.catalog.is_withdrawn(self.next, open.end_offset);
+                    let causes = if is_withdrawn {
+                        Causes::UNKNOWN
+                    } else {
                         tracing::warn!(
                             segment = open.first,
                             offset = open.at,
                             to = open.end_offset,
                             "journal segment is cut short"
                         );
-                    }
-                    self.skip_to(open.end_offset, &mut items);
+                        Cause::Damage.into()
+                    };
+                    self.skip_to(open.end_offset, causes, &mut items);
                 }
                 Step::Bad(error) => {
-                    let resume = self.catalog.resume_after(open.first, open.at);
+                    let resume = self.catalog.resume_after(open.first, open.serial, open.at);
+                    // Another file has its place: what stands there now is read from that.
+                    let Some(resume) = resume else { continue };
                     tracing::warn!(segment = open.first, offset = open.at, to = resume.offset, %error, "journal is damaged");
-                    self.skip_to(resume.offset, &mut items);
+                    self.skip_to(resume.offset, Cause::Damage.into(), &mut items);
                     open.at = resume.offset;
                     open.scan.seek(resume.position);
                     self.open = Some(open);
@@ -249,11 +279,14 @@ impl Reader {
         if let Some(open) = self.open.take_if(|open| self.next < open.end_offset) {
             return Ok(Some(open));
         }
+        let catalog = Arc::clone(&self.catalog);
+        let _reading = catalog.reading();
         let Some(place) = self.catalog.locate(self.next) else {
-            self.skip_to(self.catalog.oldest(), items);
+            self.skip_to(self.catalog.oldest(), self.catalog.before(), items);
             return Ok(None);
         };
-        if let Some(mut open) = self.open.take().filter(|open| open.first == place.first) {
+        let is_same = |open: &Open| open.first == place.first && open.serial == place.serial;
+        if let Some(mut open) = self.open.take().filter(is_same) {
             open.scan.extend(place.end_bytes);
             open.end_offset = place.end_offset;
             return Ok(Some(open));
@@ -270,7 +303,7 @@ impl Reader {
                 to = place.end_offset,
                 "journal segment has no header"
             );
-            self.skip_to(place.end_offset, items);
+            self.skip_to(place.end_offset, Cause::Damage.into(), items);
             return Ok(None);
         };
         let start = place.mark.unwrap_or_else(|| Mark {
@@ -280,6 +313,7 @@ impl Reader {
         scan.seek(start.position);
         Ok(Some(Open {
             first: place.first,
+            serial: place.serial,
             end_offset: place.end_offset,
             at: start.offset,
             noted: start.position,
@@ -287,13 +321,22 @@ impl Reader {
         }))
     }
 
-    fn skip_to(&mut self, to: u64, items: &mut Vec<Item>) {
-        if self.next < to {
-            items.push(Item::Gap {
-                from: self.next,
-                to,
-            });
-            self.next = to;
+    fn skip_to(&mut self, to: u64, causes: Causes, items: &mut Vec<Item>) {
+        if self.next >= to {
+            return;
+        }
+        let from = self.next;
+        self.next = to;
+        // One gap for all that follow each other: what lies between was looked at, and is not wanted.
+        if let Some(Item::Gap {
+            to: end,
+            causes: known,
+            ..
+        }) = items.last_mut()
+        {
+            (*end, *known) = (to, known.and(causes));
+        } else {
+            items.push(Item::Gap { from, to, causes });
         }
     }
 
@@ -303,6 +346,7 @@ impl Reader {
             open.noted = open.scan.position();
             self.catalog.note(
                 open.first,
+                open.serial,
                 Mark {
                     offset: open.at,
                     position: open.noted,

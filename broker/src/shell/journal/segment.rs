@@ -1,7 +1,9 @@
 //! Segment files: their names, making one, and reading records from one in order.
 
+use crate::core::journal::removed::Removed;
 use crate::core::journal::{
-    self, DecodeError, HEADER_BYTES, HeaderError, RECORD_BYTES_MAX, Record,
+    self, DecodeError, Frame, HEADER_BYTES, Header, HeaderError, RECORD_BYTES_MAX,
+    REWRITTEN_HEADER_BYTES, Record,
 };
 use anyhow::Context as _;
 use std::fs::{File, OpenOptions};
@@ -12,6 +14,11 @@ use std::path::{Path, PathBuf};
 /// Bytes read at once. A few records of the greatest size, and little enough for many readers at a time.
 const READ_BYTES: usize = 256 * 1024;
 const _: () = assert!(READ_BYTES >= RECORD_BYTES_MAX);
+
+/// How the name of a segment's summary ends.
+pub(super) const SUMMARY: &str = "sum";
+/// How the name of a file ends that is to take another's place.
+pub(super) const UNFINISHED: &str = "tmp";
 
 /// Where the segment lies whose first record has the offset `first`. The zeros make names sort as offsets do.
 pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
@@ -31,6 +38,35 @@ pub(super) fn list(dir: &Path) -> anyhow::Result<Vec<u64>> {
     }
     firsts.sort_unstable();
     Ok(firsts)
+}
+
+/// Where something beside the segment `first` lies.
+pub(super) fn beside(dir: &Path, first: u64, extension: &str) -> PathBuf {
+    dir.join(format!("{first:020}.{extension}"))
+}
+
+/// Remove the segment `first` and what lies beside it. What is not there is removed.
+pub(super) fn remove(dir: &Path, first: u64) -> anyhow::Result<()> {
+    for path in [beside(dir, first, SUMMARY), path(dir, first)] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove journal segment {first}"));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Remove what a crash left half written beside the segments.
+pub(super) fn remove_unfinished(dir: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(dir).context("list journal directory")? {
+        let path = entry.context("list journal directory")?.path();
+        if path.extension().is_some_and(|found| found == UNFINISHED) {
+            std::fs::remove_file(&path).context("remove unfinished segment")?;
+        }
+    }
+    Ok(())
 }
 
 /// Make an empty segment that survives a power cut: the file, its header and its name in the directory are on disk when
@@ -69,11 +105,38 @@ pub(super) fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
+/// What the segment `first` says of itself. `None`: its header is damaged.
+pub(super) fn header(dir: &Path, first: u64) -> anyhow::Result<Option<Header>> {
+    let what = || format!("read journal segment {first}");
+    let file = File::open(path(dir, first)).with_context(what)?;
+    header_of(&file, first).with_context(what)
+}
+
+fn header_of(file: &File, first: u64) -> anyhow::Result<Option<Header>> {
+    let mut bytes = [0; REWRITTEN_HEADER_BYTES];
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match file.read_at(room, length(filled)) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match journal::decode_header(bytes.get(..filled).unwrap_or_default()) {
+        Ok(header) if header.first == first => Ok(Some(header)),
+        Ok(_) | Err(HeaderError::Damaged) => Ok(None),
+        Err(error @ HeaderError::Version(_)) => Err(error.into()),
+    }
+}
+
 /// What stands next in a segment.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// A record whose checksum holds.
-    Record(Record<'a>),
+    /// A record whose checksum holds, and its bytes in the file.
+    Record(Record<'a>, &'a [u8]),
+    /// Records were here, and were removed.
+    Removed(Removed),
     /// Nothing more.
     End,
     /// Something that is not the record which should stand there.
@@ -109,17 +172,8 @@ impl Scan {
     pub(super) fn open(dir: &Path, first: u64, end: u64) -> anyhow::Result<Option<Self>> {
         let what = || format!("read journal segment {first}");
         let file = File::open(path(dir, first)).with_context(what)?;
-        let mut header = [0; HEADER_BYTES];
-        match file.read_exact_at(&mut header, 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(error).with_context(what),
-        }
-        match journal::decode_header(&header) {
-            Ok(named) if named == first => Ok(Some(Self::new(file, length(HEADER_BYTES), end))),
-            Ok(_) | Err(HeaderError::Damaged) => Ok(None),
-            Err(error @ HeaderError::Version(_)) => Err(error).with_context(what),
-        }
+        let header = header_of(&file, first).with_context(what)?;
+        Ok(header.map(|header| Self::new(file, length(header.bytes()), end)))
     }
 
     /// Where the next record starts.
@@ -160,15 +214,24 @@ impl Scan {
         };
         self.fill(whole)?;
         // Not `ahead()`: the record borrows the buffer alone, while the position moves on.
-        match journal::decode(self.buffer.get(self.head..).unwrap_or_default()) {
-            Ok((record, _)) if record.offset != expected => Ok(Step::Bad(DecodeError::Content)),
-            Ok((record, whole)) => {
-                self.head += whole;
-                self.position += length(whole);
-                Ok(Step::Record(record))
-            }
-            Err(error) => Ok(Step::Bad(error)),
+        let bytes = self.buffer.get(self.head..).unwrap_or_default();
+        let (frame, whole) = match journal::decode_frame(bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return Ok(Step::Bad(error)),
+        };
+        let offset = match &frame {
+            Frame::Record(record) => record.offset,
+            Frame::Removed(removed) => removed.from,
+        };
+        if offset != expected {
+            return Ok(Step::Bad(DecodeError::Content));
         }
+        self.head += whole;
+        self.position += length(whole);
+        Ok(match frame {
+            Frame::Record(record) => Step::Record(record, bytes.get(..whole).unwrap_or_default()),
+            Frame::Removed(removed) => Step::Removed(removed),
+        })
     }
 
     fn ahead(&self) -> &[u8] {

@@ -42,6 +42,11 @@ impl Tail {
         }
     }
 
+    /// Forgets everything: some of it is no longer kept.
+    pub(super) fn clear(&self) {
+        *self.lock() = Inner::default();
+    }
+
     /// The commit that holds the record `offset`, if it is still here.
     pub(super) fn find(&self, offset: u64) -> Option<Commit> {
         let inner = self.lock();

@@ -10,6 +10,7 @@ use crate::shell::{clock, room::Room};
 use anyhow::Context as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(super) struct Active {
 #[derive(Debug, Default)]
 pub(super) struct Status {
     stats: Mutex<CommitStats>,
+    /// The next commit is to begin a segment.
+    pub(super) roll: AtomicBool,
     /// Set once, for good.
     pub(super) failed: watch::Sender<bool>,
     /// Where there is room if there is no other.
@@ -122,7 +125,9 @@ impl Writer {
 
     /// Make `jobs` durable, all or none; the first offset of each.
     fn commit(&mut self, jobs: &mut [Job], bytes: usize) -> anyhow::Result<Vec<u64>> {
-        if self.active.end_bytes >= self.sizes.segment_bytes {
+        let is_asked = self.status.roll.swap(false, Ordering::Relaxed);
+        let is_due = is_asked && self.active.next > self.active.first;
+        if is_due || self.active.end_bytes >= self.sizes.segment_bytes {
             self.active = recover::start(&self.catalog, self.active.next)?;
             self.drop_oldest();
         }
@@ -169,6 +174,7 @@ impl Writer {
             .publish(self.active.first, self.active.end_bytes, next);
         self.catalog.note(
             self.active.first,
+            0,
             Mark {
                 offset: next,
                 position: self.active.end_bytes,

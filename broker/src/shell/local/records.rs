@@ -13,6 +13,7 @@ use axum::{
 };
 use hyper::body::Frame;
 use protocol::{
+    hole::{Causes, Hole},
     id::SandboxId,
     record::{self, Kind},
     time::UnixMillis,
@@ -159,13 +160,19 @@ async fn read(
 fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
     match item {
         // Cut, so that its first offset says whether it is withdrawn: `/v1/incarnations` has the ranges.
-        Item::Gap { from, to } => {
-            for from in history.pieces(*from, *to) {
-                record::put(piece, from, UnixMillis(0), Kind::Gap, ("", ""), &[]);
+        Item::Gap { from, to, causes } => {
+            for (from, to) in history.pieces(*from, *to) {
+                let causes = match history.withdrawn_in(from, to) {
+                    Some(_) => Causes::UNKNOWN,
+                    None => *causes,
+                };
+                let hole = Hole { to, causes }.encode();
+                record::put(piece, from, UnixMillis(0), Kind::Gap, ("", ""), &hole);
             }
         }
         Item::Record(record) => {
             let kind = match record.kind {
+                RecordKind::Event if record.is_purged => Kind::Head,
                 RecordKind::Event => Kind::Batch,
                 RecordKind::Report => Kind::Report,
                 RecordKind::Command => Kind::Command,

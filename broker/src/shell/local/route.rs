@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    backup, certificate, host, reader, records,
+    backup, certificate, host, journal, reader, records,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -47,6 +47,8 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/certificates", get(certificate::list))
         .route("/v1/certificates/rotate", post(certificate::rotate))
         .route("/v1/certificates/retire", post(certificate::retire))
+        .route("/v1/journal", get(journal::show))
+        .route("/v1/journal/purge", post(journal::purge))
         .route("/v1/commands", post(submit))
         .route("/v1/sandboxes", get(list_sandboxes))
         .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))

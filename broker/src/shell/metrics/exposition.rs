@@ -5,7 +5,10 @@ use super::{
     page::{Page, decimal},
 };
 use crate::{
-    core::reader::Rights,
+    core::{
+        journal::removed::{CAUSES, Count},
+        reader::Rights,
+    },
     drive::{Health, Plane},
     shell::journal::Journal,
 };
@@ -27,6 +30,7 @@ pub async fn exposition(plane: &Plane, metrics: &Metrics) -> String {
         write_journal(&mut page, "outhaul_bench_journal", bench);
     }
     write_disk(&mut page, plane);
+    write_kept(&mut page, plane);
     write_dates(&mut page, plane);
     page.into_text()
 }
@@ -131,6 +135,43 @@ fn write_disk(page: &mut Page, plane: &Plane) {
     page.counter(name, "What was told to wait for want of room, by its kind.");
     for (kind, count) in figures.refused {
         page.sample(name, &[("kind", kind)], count);
+    }
+}
+
+fn write_kept(page: &mut Page, plane: &Plane) {
+    let (segments, bytes) = plane.journal().size();
+    let name = "outhaul_journal_kept_bytes";
+    page.gauge(name, "Bytes of the journal on disk.");
+    page.sample(name, &[], bytes);
+    let name = "outhaul_journal_segments";
+    page.gauge(name, "Files that the journal is in.");
+    page.sample(name, &[], segments);
+    if let Some(oldest) = plane.journal().oldest_ms() {
+        let name = "outhaul_journal_oldest_seconds";
+        page.gauge(
+            name,
+            "When the oldest record that is kept was accepted, in seconds since 1970.",
+        );
+        page.sample(name, &[], decimal(oldest, MILLISECONDS));
+    }
+    let dropped = plane.dropped();
+    for (name, help, of) in [
+        (
+            "outhaul_journal_dropped_records_total",
+            "Records that the journal dropped since the broker started, by reason; of a purge, those whose bodies went among them.",
+            (|count| count.records) as fn(&Count) -> u64,
+        ),
+        (
+            "outhaul_journal_dropped_bytes_total",
+            "Bytes that the journal dropped since the broker started, by reason.",
+            |count| count.bytes,
+        ),
+    ] {
+        page.counter(name, help);
+        for cause in CAUSES {
+            let value = dropped.get(&cause).map_or(0, of);
+            page.sample(name, &[("reason", cause.word())], value);
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{SIGNATURE, UNKNOWN_KEY};
 use crate::{
     file::{
-        BATCH, COMMAND, File, HOLE, REPORT, SUCCESSION, hole, launched_report, opening, record,
-        record_at,
+        BATCH, COMMAND, File, HEAD, HOLE, REPORT, SUCCESSION, head_of, hole, launched_report,
+        opening, record, record_at, removed,
     },
     forge::Envelope,
     item::{Item, array, bytes, head, text, uint},
@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(records());
     all.extend(successions());
     all.extend(places());
+    all.extend(purged());
     all
 }
 
@@ -395,6 +396,65 @@ fn places() -> Vec<Vector> {
             2,
             NOT_AN_ITEM,
             "10: a lost record's received is 0",
+        ),
+    ]
+}
+
+/// Heads that are none, and holes that say what they cannot.
+fn purged() -> Vec<Vector> {
+    let [one, two, _] = three();
+    let fit = "10, 5: of a purged batch the head is left, and nothing behind it";
+    let not_fit = "events: batch: its head and its body do not fit";
+    let of = |name: &str, kind: u64, payload: &[u8], reason: &str, why: &str| {
+        let file = File::launched().raw(&record(90, kind, payload));
+        refused(name, file, 2, reason, why)
+    };
+    let last = head_of(&one).len() - 1;
+    let mut forged = head_of(&one).to_vec();
+    forged[last] ^= 1;
+    let says = "10: a lost record says nothing, or how far it goes and why";
+    let in_hole = "a hole in the journal with something in it";
+    let at = |name: &str, payload: &[u8]| {
+        let file = File::launched().raw(&hole(90, payload));
+        refused(name, file, 2, in_hole, says)
+    };
+    vec![
+        of("purged-batch-with-its-body", HEAD, &one, not_fit, fit),
+        of(
+            "batch-without-its-body",
+            BATCH,
+            head_of(&one),
+            not_fit,
+            "8.5: the body has the length that its head says",
+        ),
+        of(
+            "purged-batch-with-another-signature",
+            HEAD,
+            &forged,
+            "events: the head is not signed by the sandbox's key",
+            "8.7, 3",
+        ),
+        of(
+            "purged-batch-that-does-not-follow",
+            HEAD,
+            head_of(&two),
+            "events: batches are missing: expected batch 0, found 1",
+            "8.7, 8",
+        ),
+        of(
+            "purged-batch-that-is-cut-short",
+            HEAD,
+            &head_of(&one)[..last],
+            "events: batch: not a signed message of this kind",
+            "10, 5: of a purged batch the head is left, whole",
+        ),
+        at("hole-that-ends-where-it-begins", &removed(90, &[1])),
+        at("hole-with-a-cause-that-is-none", &removed(99, &[5])),
+        at("hole-with-a-cause-twice", &removed(99, &[1, 1])),
+        at("hole-with-causes-out-of-order", &removed(99, &[2, 1])),
+        at(
+            "hole-with-something-behind-it",
+            &[removed(99, &[1]), uint(0)].concat(),
         ),
     ]
 }

@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(successions());
     all.extend(orders());
     all.extend(others());
+    all.extend(purged());
     all
 }
 
@@ -247,5 +248,53 @@ fn others() -> Vec<Vector> {
         )
         .with("dispatcher_key", key_text("ohd1", DISPATCHER))
         .says(json!({"commands": 1})),
+    ]
+}
+
+/// Bodies that were purged, and holes that say why.
+fn purged() -> Vec<Vector> {
+    let [one, two, last] = three();
+    vec![
+        good(
+            "stream-whose-bodies-were-purged",
+            File::launched().head(&one).head(&two).head(&last).ended(),
+        )
+        .says(json!({
+            "whole": true, "batches": 3, "events": 4, "purged": 3, "purged_events": 4, "exit_code": null,
+        })),
+        good(
+            "stream-of-which-one-body-was-purged",
+            File::launched().batch(&one).head(&two).batch(&last),
+        )
+        .says(json!({"whole": true, "batches": 3, "events": 4, "purged": 1, "purged_events": 1, "exit_code": 0})),
+        good(
+            "stream-with-a-purged-batch-that-came-twice",
+            File::launched()
+                .head(&one)
+                .batch(&one)
+                .batch(&two)
+                .head(&two)
+                .batch(&last),
+        )
+        .says(json!({"whole": true, "batches": 3, "redelivered": 2, "purged": 1})),
+        good(
+            "stream-with-a-purged-batch-before-the-report-that-names-its-key",
+            File::new()
+                .head(&one)
+                .report(&launched_report())
+                .batches([&two, &last]),
+        )
+        .says(json!({"whole": true, "purged": 1})),
+        good(
+            "stream-with-holes-that-say-why",
+            File::launched()
+                .removed(28, &[])
+                .removed(40, &[0])
+                .removed(50, &[1])
+                .removed(60, &[0, 1, 2, 3, 4])
+                .removed(70, &[4])
+                .batches([&one, &two, &last]),
+        )
+        .says(json!({"whole": true, "holes": 5, "removed": 2})),
     ]
 }

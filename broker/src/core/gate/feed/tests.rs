@@ -1,6 +1,7 @@
 //! What is sent, acknowledged and come back to.
 
 use super::*;
+use protocol::hole::Cause;
 use protocol::mqtt::{ServerPacket, decode_server, frame};
 
 const LIMITS: Limits = Limits {
@@ -24,6 +25,7 @@ fn message(offset: u64) -> Message<'static> {
         incarnation: 1,
         topic: "v1/a/x/events",
         payload: b"batch",
+        is_purged: false,
     }
 }
 
@@ -43,7 +45,15 @@ fn read(mut output: &[u8]) -> Vec<Read> {
         let text = |pair: (&str, &str)| pair.1.to_owned();
         let id = publish.delivery.packet_id().map(PacketId::get);
         let offset = of("offset").map(text).unwrap();
-        all.push((offset, id, publish.delivery.dup(), of("gap").map(text)));
+        let gap = of("gap").map(text).map(|gap| {
+            let reason = of("gap-reason").map(text);
+            [Some(gap), reason]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        all.push((offset, id, publish.delivery.dup(), gap));
         output = &output[frame.total_bytes()..];
     }
     all
@@ -141,9 +151,9 @@ fn a_message_that_two_filters_match_comes_once_at_the_better_quality() {
 #[test]
 fn a_gap_is_told_with_the_next_message_once() {
     let mut feed = feed(&[("v1/+/+/events", true)]);
-    feed.miss(0, 5, None);
-    feed.miss(5, 9, None);
-    assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8"));
+    feed.miss(0, 5, Cause::Age.into(), None);
+    feed.miss(5, 9, Cause::Damage.into(), None);
+    assert_eq!(write(&mut feed, 9)[0].3.as_deref(), Some("0-8 damage,age"));
     assert_eq!(write(&mut feed, 10)[0].3, None);
 }
 
@@ -194,7 +204,7 @@ fn without_a_subscription_there_is_no_place_and_no_gap() {
     let mut feed = feed(&[(filter, true)]);
     write(&mut feed, 7);
     feed.unsubscribe(filter);
-    feed.miss(8, 12, None);
+    feed.miss(8, 12, Causes::UNKNOWN, None);
     feed.start(12);
     assert_eq!((feed.next(), feed.keep().next), (None, None));
     feed.subscribe(filter, true);
@@ -210,9 +220,9 @@ fn a_message_says_its_incarnation_and_the_first_after_a_restore_what_is_withdraw
         to: 100,
         by: 2,
     };
-    feed.miss(5, 100, Some(part));
+    feed.miss(5, 100, Causes::UNKNOWN, Some(part));
     // More that cannot be read takes nothing back of it.
-    feed.miss(100, 102, None);
+    feed.miss(100, 102, Causes::UNKNOWN, None);
     let mut said = Vec::new();
     for offset in [102, 103] {
         let mut output = Vec::new();

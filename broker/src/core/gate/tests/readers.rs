@@ -63,6 +63,7 @@ fn record(client: &mut Client, offset: u64) -> Vec<Said> {
         incarnation: 1,
         topic: "v1/edge-1/build-7/events",
         payload: b"batch",
+        is_purged: false,
     });
     client.said()
 }
@@ -401,6 +402,7 @@ fn a_load_test_publishes_and_subscribes_below_bench_and_nowhere_else() {
         incarnation: 1,
         topic: "bench/a/c",
         payload: b"",
+        is_purged: false,
     });
     assert_eq!(client.said(), [], "no filter wants it");
     assert_eq!(

@@ -90,12 +90,6 @@ async fn what_is_no_longer_kept_is_a_gap_in_memory_too() {
     let oldest = journal.oldest();
     assert!(oldest > 0, "something was dropped");
     let (items, _) = read_live(&journal, 0, &Filter::default());
-    assert_eq!(
-        items[0],
-        Item::Gap {
-            from: 0,
-            to: oldest
-        }
-    );
+    assert!(matches!(items[0], Item::Gap { from: 0, to, .. } if to == oldest));
     assert_eq!(items, read_disk(&journal, 0, &Filter::default()));
 }
