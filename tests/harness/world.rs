@@ -47,6 +47,8 @@ pub struct BrokerTerms<'a> {
     pub files_at_first: Option<u32>,
     /// More flags of `outhaul serve`.
     pub flags: &'a [&'a str],
+    /// A program that starts it, such as a tracer, with its arguments; the process stays the broker's.
+    pub under: &'a [&'a str],
 }
 
 impl World {
@@ -290,6 +292,19 @@ impl World {
         end(&mut self.broker);
     }
 
+    /// Ends the broker in order, as a service manager would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If there is none, or it says that it failed.
+    pub fn stop_broker(&mut self) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let mut child = self.broker.take().context("no broker runs")?;
+        kill_process(Pid::from_child(&child), Signal::TERM).context("send SIGTERM")?;
+        let status = child.wait().context("wait for the broker")?;
+        anyhow::ensure!(status.success(), "the broker ended: {}", self.log("broker"));
+        Ok(())
+    }
+
     /// The broker's process id.
     ///
     /// # Errors
@@ -429,7 +444,11 @@ impl World {
             .into_iter()
             .filter_map(|(flag, files)| Some(format!("ulimit {flag} {}; ", files?)))
             .collect();
-        let mut command = if limits.is_empty() {
+        let mut command = if let Some((first, rest)) = terms.under.split_first() {
+            let mut under = Command::new(first);
+            under.args(rest).arg(path);
+            under
+        } else if limits.is_empty() {
             Command::new(path)
         } else {
             // The shell makes way for the program, so the process is the same.
