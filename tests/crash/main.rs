@@ -70,6 +70,8 @@ fn images() -> usize {
 /// A recording, its images, and what was wrong with them.
 struct Run {
     place: PathBuf,
+    /// It is somebody's, and stays.
+    is_given: bool,
     seed: u64,
     total: usize,
     cut_points: usize,
@@ -80,14 +82,13 @@ struct Run {
 impl Run {
     /// Records, or takes the recording that was asked for, and looks at every image.
     fn new(name: &str, total: usize, record: impl Fn(&Path) -> anyhow::Result<()>) -> Self {
-        let place = asked("OUTHAUL_CRASH_RECORDING").map_or_else(
-            || {
-                let place = fresh(name);
-                record(&place).unwrap();
-                place
-            },
-            PathBuf::from,
-        );
+        let given = asked("OUTHAUL_CRASH_RECORDING").map(PathBuf::from);
+        let is_given = given.is_some();
+        let place = given.unwrap_or_else(|| {
+            let place = fresh(name);
+            record(&place).unwrap();
+            place
+        });
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
         let seed = number("OUTHAUL_CRASH_SEED").unwrap_or_else(|| u64::from_le_bytes(random));
@@ -97,6 +98,7 @@ impl Run {
         }
         let mut run = Self {
             place,
+            is_given,
             seed,
             total,
             cut_points: images::cut_points(&recording),
@@ -144,10 +146,17 @@ impl Run {
         )
     }
 
+    /// Removes the recording: it has served.
+    fn forget(&self) {
+        if !self.is_given {
+            fs::remove_dir_all(&self.place).unwrap();
+        }
+    }
+
     fn assert_none_failed(self) {
         println!("{}", self.summary());
         if self.failures.is_empty() {
-            fs::remove_dir_all(&self.place).unwrap();
+            self.forget();
             return;
         }
         for (shot, error) in self.failures.iter().take(SHOWN_MAX) {
@@ -238,5 +247,5 @@ fn without_fsync_the_same_check_finds_what_is_lost() {
         .iter()
         .filter(|(_, error)| error.contains("were acknowledged"));
     assert!(lost.count() > 0, "{:?}", run.failures);
-    fs::remove_dir_all(&run.place).unwrap();
+    run.forget();
 }

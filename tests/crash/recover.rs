@@ -19,6 +19,7 @@ use broker::{
     },
 };
 use protocol::{id::ReaderName, install_key::InstallKey};
+use tests::wait;
 use tokio::runtime::Runtime;
 
 use crate::recording::DATA;
@@ -26,6 +27,9 @@ use crate::recording::DATA;
 /// Records and bytes read at once.
 const STEP_RECORDS: usize = 4_096;
 const STEP_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long another may hold the journal's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What every recovery shares.
 pub(crate) struct Recovery {
@@ -113,7 +117,7 @@ impl Recovery {
     ) -> anyhow::Result<T> {
         let guard = self.runtime.enter();
         let directory = DataDir::open(&place.join(DATA))?;
-        let journal = Journal::open(&directory.journal(), Durability::Fsync)?;
+        let journal = open_journal(&directory.journal())?;
         let keys = SigningKeys::open(&directory)?;
         let certificates =
             Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())?;
@@ -140,6 +144,18 @@ impl Recovery {
         self.runtime.block_on(tokio::task::yield_now());
         value
     }
+}
+
+/// Its lock may be held for a moment longer: another test in this process starts programs, and between fork and exec they have all that
+/// we have.
+fn open_journal(place: &Path) -> anyhow::Result<Journal> {
+    let opened = wait::until_ok(LOCK_WAIT, || {
+        match Journal::open(place, Durability::Fsync) {
+            Err(error) if format!("{error:#}").contains("another process") => Err(error),
+            opened => Ok(opened),
+        }
+    });
+    opened?
 }
 
 fn look(plane: &Plane, reader: &str) -> anyhow::Result<Found> {
