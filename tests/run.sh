@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test: the README's second command. Installs and starts what they need, and ends with one line.
-# usage: tests/run.sh [--quick] [--kills N]
-#   --quick    leaves out what needs a Docker engine, a release build or a fuzzer
-#   --kills N  how often the broker is killed in the kill loop (50)
+# usage: tests/run.sh [--quick] [--kills N] [--images N]
+#   --quick     leaves out what needs a Docker engine, a release build or a fuzzer
+#   --kills N   how often the broker is killed in the kill loop (50)
+#   --images N  how many power cuts its recording is played into (400)
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -11,7 +12,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=yes ;;
         --kills) export OUTHAUL_KILLS=${2:?--kills N}; shift ;;
-        *) echo "usage: tests/run.sh [--quick] [--kills N]" >&2; exit 2 ;;
+        --images) export OUTHAUL_IMAGES=${2:?--images N}; shift ;;
+        *) echo "usage: tests/run.sh [--quick] [--kills N] [--images N]" >&2; exit 2 ;;
     esac
     shift
 done
@@ -54,6 +56,7 @@ install_packages() {
     command -v cc >/dev/null || missing+=(build-essential)
     command -v shellcheck >/dev/null || missing+=(shellcheck)
     command -v curl >/dev/null || missing+=(curl)
+    command -v strace >/dev/null || missing+=(strace)
     [ -x /usr/bin/git ] || missing+=(git)
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
@@ -144,6 +147,7 @@ if [ -z "$quick" ]; then
     check 'macro benches, small' benches/macro.sh --smoke --bin target/shipped
     check 'hostile cases' cargo nextest run --profile e2e --package tests --test hostile --locked
     check 'faults' cargo nextest run --profile e2e --package tests --test faults --locked
+    check 'power cuts' cargo nextest run --profile e2e --package tests --test crash --locked
     check 'end to end' cargo nextest run --profile e2e --package tests --test e2e --locked
 fi
 

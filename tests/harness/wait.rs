@@ -69,6 +69,19 @@ pub fn now() -> protocol::time::UnixMillis {
     protocol::time::UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The time in nanoseconds since 1970, as the kernel's own tracing writes it down.
+///
+/// # Panics
+/// If the clock is before 1970.
+#[must_use]
+#[expect(clippy::disallowed_methods, clippy::expect_used, reason = "see `now`")]
+pub fn unix_ns() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock past 1970");
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Whether `condition` stays false for `span`: for what must not happen.
 #[must_use]
 #[expect(

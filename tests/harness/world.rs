@@ -51,6 +51,8 @@ pub struct BrokerTerms<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// How large a file it may write, in blocks of 512 bytes.
     pub file_blocks_max: Option<u32>,
+    /// A program that starts it, such as a tracer, with its arguments; the process stays the broker's.
+    pub under: &'a [&'a str],
 }
 
 impl World {
@@ -298,6 +300,19 @@ impl World {
         end(&mut self.broker);
     }
 
+    /// Ends the broker in order, as a service manager would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If there is none, or it says that it failed.
+    pub fn stop_broker(&mut self) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let mut child = self.broker.take().context("no broker runs")?;
+        kill_process(Pid::from_child(&child), Signal::TERM).context("send SIGTERM")?;
+        let status = child.wait().context("wait for the broker")?;
+        anyhow::ensure!(status.success(), "the broker ended: {}", self.log("broker"));
+        Ok(())
+    }
+
     /// The broker's process id.
     ///
     /// # Errors
@@ -452,7 +467,11 @@ impl World {
             .into_iter()
             .filter_map(|(flag, files)| Some(format!("ulimit {flag} {}; ", files?)))
             .collect();
-        let mut command = if limits.is_empty() {
+        let mut command = if let Some((first, rest)) = terms.under.split_first() {
+            let mut under = Command::new(first);
+            under.args(rest).arg(path);
+            under
+        } else if limits.is_empty() {
             Command::new(path)
         } else {
             // The shell makes way for the program, so the process is the same.

@@ -8,7 +8,7 @@ use crate::core::{
 };
 use anyhow::Context as _;
 use protocol::id::{HostId, ReaderName, SandboxId};
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use serde_json::json;
 
 /// Sessions that are kept for one reader while it is away. Past that the one that would end first gives way.
@@ -134,8 +134,9 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.kid, row.account)).collect())
     }
 
-    /// Keeps a reader's session until `expires_ms`, milliseconds since 1970. One of a reader that was removed is not kept. A power cut
-    /// may take it back: then messages that were acknowledged come again.
+    /// Keeps a reader's session until `expires_ms`, milliseconds since 1970. One of a reader that was removed is not kept. That there is
+    /// one, and for which filters, is on disk when this returns; of its progress a power cut may take the last back: then messages that
+    /// were acknowledged come again.
     ///
     /// # Errors
     /// The disk refuses.
@@ -147,7 +148,11 @@ impl Store {
         expires_ms: u64,
     ) -> anyhow::Result<()> {
         let filters = serde_json::to_string(&kept.filters)?;
-        self.write_hastily("keep reader session", |tx| {
+        // Of a session that is lost nobody knows where to go on: what is published until its reader subscribes again, it never gets.
+        let known = self.kept_session(name, client_id, 0)?;
+        let is_progress =
+            known.is_some_and(|known| known.filters == kept.filters && known.next.is_some());
+        let keep = |tx: &Transaction<'_>| {
             let kept = tx.execute(
                 "INSERT INTO reader_sessions (reader, client_id, filters, next_offset, sent_offset, expires_ms)
                  SELECT name, ?, ?, ?, ?, ? FROM readers WHERE name = ?
@@ -165,7 +170,12 @@ impl Store {
                 )?;
             }
             Ok(())
-        })
+        };
+        if is_progress {
+            self.write_hastily("keep reader session", keep)
+        } else {
+            self.write("keep reader session", keep)
+        }
     }
 
     /// What was kept of a session, if its time is not over.
