@@ -17,3 +17,4 @@ pub mod principal;
 pub mod proxy_protocol;
 pub mod reader;
 pub mod sandbox;
+pub mod sse;

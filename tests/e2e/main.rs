@@ -14,5 +14,6 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod sse;
 mod stream;
 mod token;

@@ -290,6 +290,19 @@ impl World {
         end(&mut self.broker);
     }
 
+    /// Has the broker end in order, as `systemctl stop` does, and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not run, or does not end well.
+    pub fn stop_broker(&mut self) -> anyhow::Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let mut child = self.broker.take().context("no broker runs")?;
+        kill_process(Pid::from_child(&child), Signal::TERM).context("send SIGTERM")?;
+        let ended = child.wait().context("wait for the broker")?;
+        anyhow::ensure!(ended.success(), "the broker ended with {ended}");
+        Ok(())
+    }
+
     /// The broker's process id.
     ///
     /// # Errors

@@ -47,6 +47,21 @@ pub struct OwnedRecord {
     pub payload: Vec<u8>,
 }
 
+impl OwnedRecord {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_record(&self) -> Record<'_> {
+        Record {
+            offset: self.offset,
+            time_ms: self.time_ms,
+            kind: self.kind,
+            host: &self.host,
+            sandbox: self.sandbox.as_deref(),
+            payload: &self.payload,
+        }
+    }
+}
+
 impl From<Record<'_>> for OwnedRecord {
     fn from(record: Record<'_>) -> Self {
         Self {

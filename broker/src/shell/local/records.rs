@@ -1,24 +1,18 @@
 //! The journal, as a stream of records: a CBOR sequence (RFC 8742) of arrays of six.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use hyper::body::Frame;
 use protocol::{
     id::SandboxId,
     record::{self, Kind},
     time::UnixMillis,
 };
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api,
@@ -28,7 +22,10 @@ use super::{
 };
 use crate::{
     core::journal::RecordKind,
-    shell::journal::{Filter, Item, Reader},
+    shell::{
+        http::{Broken, Pieces, body},
+        journal::{Filter, Item, Reader},
+    },
 };
 
 /// Media type of a CBOR sequence.
@@ -66,9 +63,9 @@ pub(super) async fn stream(
         ));
     };
     let reader = api.plane.journal().reader(wanted.from, filter);
-    let (pieces, received) = mpsc::channel(PIECES_MAX);
+    let (pieces, body) = body(PIECES_MAX);
     tokio::spawn(read(api, reader, wanted.follow, pieces, place));
-    let mut response = Response::new(Body::new(Pieces { received }));
+    let mut response = Response::new(body);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
@@ -101,7 +98,7 @@ async fn read(
     mut api: Api,
     mut reader: Reader,
     follow: bool,
-    pieces: mpsc::Sender<Result<Bytes, Broken>>,
+    pieces: Pieces,
     place: OwnedSemaphorePermit,
 ) {
     let mut committed = api.plane.journal().committed();
@@ -169,29 +166,5 @@ fn put(piece: &mut Vec<u8>, item: &Item) {
                 &record.payload,
             );
         }
-    }
-}
-
-/// The journal could not be read on: the client sees its stream break off, and never takes it for the end.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the journal cannot be read")]
-struct Broken;
-
-/// The body: pieces as they are read.
-struct Pieces {
-    received: mpsc::Receiver<Result<Bytes, Broken>>,
-}
-
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        self.received
-            .poll_recv(context)
-            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
