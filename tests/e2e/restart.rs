@@ -97,6 +97,64 @@ fn killing_the_broker_loses_no_event() {
 }
 
 #[test]
+fn who_follows_over_a_broker_that_is_killed_goes_on_without_a_miss_or_a_repeat() {
+    let mut world = World::connected().unwrap();
+    let follow = |world: &World, arguments: &[&str]| {
+        let mut command = world.outhaul(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let (mut events, mut heard) = follow(&world, &["events", "-f", "--from", "0", "--json"]);
+    let run = ["run", "--detach", "--name", "count", "--content", "full"];
+    let script = [docker::IMAGE, "--", "sh", "-c", COUNT];
+    world.outhaul_ok(&[&run[..], &script].concat()).unwrap();
+    let (mut logs, mut lines) = follow(&world, &["logs", "-f", "count"]);
+    let mut printed = Vec::new();
+    for so_far in [10, 30] {
+        while printed.len() < so_far {
+            printed.push(lines.next().expect("it goes on").unwrap());
+        }
+        world.kill_broker();
+        world.start_broker().unwrap();
+    }
+    printed.extend(lines.map(Result::unwrap));
+    let expected: Vec<_> = (1..=100).map(|number| format!("count {number}")).collect();
+    assert!(
+        printed == expected,
+        "every line once, in order: {printed:?}"
+    );
+    assert_eq!(logs.wait().unwrap().code(), Some(0));
+    let mut offsets = Vec::new();
+    let mut counted = Vec::new();
+    let mut has_ended = false;
+    while !(has_ended && counted.len() == expected.len()) {
+        let line = heard.next().expect("it goes on").unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        has_ended |= line["type"] == "ended";
+        if line["type"] == "stdout" {
+            counted.push(line["data"].as_str().unwrap().to_owned());
+        }
+        assert!(
+            line["type"] != "missing" && line["type"] != "unverified",
+            "{line}"
+        );
+        // A note is nobody's record.
+        if line["type"] != "note" {
+            offsets.push(line["offset"].as_u64().unwrap());
+        }
+    }
+    assert!(
+        counted == expected,
+        "every line once, in order: {counted:?}"
+    );
+    assert!(offsets.is_sorted());
+    events.kill().unwrap();
+    events.wait().unwrap();
+}
+
+#[test]
 fn a_sandbox_is_stopped_and_its_container_is_gone() {
     let world = World::connected().unwrap();
     world

@@ -6,7 +6,10 @@ use protocol::{
     event::{Event, Kind},
     id::{HostId, SandboxId},
     key::{Dispatcher, Host, Sandbox, Secret},
-    mqtt::{ClientPacket, Delivery, PacketId, Publish, ReasonCode},
+    mqtt::{
+        ClientPacket, Connect, Delivery, List, PacketId, Publish, Qos, ReasonCode, Subscribe,
+        Subscription,
+    },
     stream::{Writer, stream_id},
     token,
     topic::Topic,
@@ -142,6 +145,29 @@ impl Speaker {
     }
 }
 
+/// Everything from the oldest record up to the offset `last`, over MQTT: the offset of each message, and the gap it tells of.
+fn subscribe_to_all(open: &Open, token: &str, last: u64) -> Vec<(u64, Option<String>)> {
+    let ca = open.world.path("broker/keys/ca.crt");
+    let mut client = Client::dial(open.world.port, &ca).unwrap();
+    let mut connect = Connect::new("siem", 30);
+    connect.user_name = Some("siem");
+    connect.password = Some(token.as_bytes());
+    client.send(&ClientPacket::Connect(connect)).unwrap();
+    let said = client.receive().unwrap();
+    assert_eq!(said, Said::ConnAck(ReasonCode::SUCCESS));
+    let filters = [Subscription::new("v1/+/+/events", Qos::AtMostOnce)];
+    let mut subscribe = Subscribe::new(PacketId::MIN, List::from(&filters));
+    let from = [("from", "oldest")];
+    subscribe.user_properties = List::from(&from);
+    client.send(&ClientPacket::Subscribe(subscribe)).unwrap();
+    let mut messages = Vec::new();
+    while messages.last().is_none_or(|(offset, _)| *offset < last) {
+        let message = client.receive_message().unwrap();
+        messages.push((message.offset, message.gap));
+    }
+    messages
+}
+
 /// What `payload` says, as it was published.
 fn payload(event: &tests::sse::Event) -> Vec<u8> {
     let text = event.data["payload"].as_str().unwrap();
@@ -230,7 +256,7 @@ fn over_a_broker_that_is_killed_a_stream_misses_nothing_and_repeats_nothing() {
 }
 
 #[test]
-fn what_cannot_be_read_any_more_is_an_explicit_gap() {
+fn what_cannot_be_read_any_more_is_an_explicit_gap_to_every_reader() {
     let mut open = Open::new();
     let siem = open.reader("siem", &[]);
     open.speaker(1).say(6);
@@ -264,6 +290,29 @@ fn what_cannot_be_read_any_more_is_an_explicit_gap() {
         }
     }
     assert_eq!(gaps, 1);
+    let last = next - 1;
+    // The same over MQTT,
+    let token = std::fs::read_to_string(open.world.path("siem.token")).unwrap();
+    let messages = subscribe_to_all(&open, token.trim(), last);
+    let told: Vec<_> = messages.iter().filter_map(|(_, gap)| gap.clone()).collect();
+    assert_eq!(told.len(), 1, "{messages:?}");
+    let (first, end) = told[0].split_once('-').unwrap();
+    let gap = first.parse().unwrap()..=end.parse().unwrap();
+    let seen = messages.iter().map(|(offset, _)| *offset);
+    let whole: Vec<u64> = seen.chain(gap.clone()).collect();
+    let mut sorted = whole.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..=last).collect::<Vec<_>>());
+    // and over the local socket.
+    let listed = open.world.outhaul_output(&["events", "--json"]).unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let missing: Vec<_> = listed
+        .lines()
+        .filter(|line| line.contains("\"missing\""))
+        .collect();
+    assert_eq!(missing.len(), 1, "{listed}");
+    let offset = format!("\"offset\":{},", gap.start());
+    assert!(missing[0].contains(&offset), "{listed}");
 }
 
 #[test]
