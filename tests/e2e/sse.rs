@@ -299,10 +299,9 @@ fn what_cannot_be_read_any_more_is_an_explicit_gap_to_every_reader() {
     let (first, end) = told[0].split_once('-').unwrap();
     let gap = first.parse().unwrap()..=end.parse().unwrap();
     let seen = messages.iter().map(|(offset, _)| *offset);
-    let whole: Vec<u64> = seen.chain(gap.clone()).collect();
-    let mut sorted = whole.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, (0..=last).collect::<Vec<_>>());
+    let mut whole: Vec<u64> = seen.chain(gap.clone()).collect();
+    whole.sort_unstable();
+    assert_eq!(whole, (0..=last).collect::<Vec<_>>());
     // and over the local socket.
     let listed = open.world.outhaul_output(&["events", "--json"]).unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();

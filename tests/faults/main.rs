@@ -5,6 +5,8 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod follower;
 mod kill;
+mod operated;
 mod publisher;
 mod reader;

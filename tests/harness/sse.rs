@@ -128,12 +128,17 @@ pub struct Curl {
 /// curl, as the README has it: the token comes from a file, and never as an argument.
 #[must_use]
 pub fn curl(world: &World, header: &Path, query: &str, more: &[&str]) -> Command {
+    let ca = world.path("broker/keys/ca.crt");
+    curl_at(world.port, &ca, header, query, more)
+}
+
+fn curl_at(port: u16, ca: &Path, header: &Path, query: &str, more: &[&str]) -> Command {
     let mut curl = Command::new("curl");
     curl.args(["-sSN", "--cacert"])
-        .arg(world.path("broker/keys/ca.crt"))
+        .arg(ca)
         .args(["-H", &format!("@{}", header.display())])
         .args(more)
-        .arg(format!("https://localhost:{}/v1/events{query}", world.port))
+        .arg(format!("https://localhost:{port}/v1/events{query}"))
         .stdin(Stdio::null());
     curl
 }
@@ -149,10 +154,25 @@ impl Curl {
         query: &str,
         last_id: Option<&str>,
     ) -> anyhow::Result<Self> {
+        let ca = world.path("broker/keys/ca.crt");
+        Self::begin_at(world.port, &ca, header, query, last_id)
+    }
+
+    /// The same, of a world that is elsewhere.
+    ///
+    /// # Errors
+    /// curl cannot be started.
+    pub fn begin_at(
+        port: u16,
+        ca: &Path,
+        header: &Path,
+        query: &str,
+        last_id: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let last = last_id.map(|id| format!("Last-Event-ID: {id}"));
         let mut more = vec!["-H", "Accept: text/event-stream"];
         more.extend(last.iter().flat_map(|last| ["-H", last]));
-        let mut child = curl(world, header, query, &more)
+        let mut child = curl_at(port, ca, header, query, &more)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

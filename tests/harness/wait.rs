@@ -44,6 +44,15 @@ pub fn until_ok<T, E>(span: Duration, mut condition: impl FnMut() -> Result<T, E
     }
 }
 
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Lets a moment pass, so that a loop which waits for others does not spin.
+#[expect(clippy::disallowed_methods, reason = "see `until`")]
+pub fn pause() {
+    std::thread::sleep(LOOK_EVERY);
+}
+
 /// Runs `work`, and says how long it took.
 #[expect(clippy::disallowed_methods, reason = "see `until`")]
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {

@@ -96,7 +96,7 @@ fn case_108_a_stream_that_is_not_read_costs_nothing_and_misses_nothing() {
                 assert!(writer.push(&event));
             }
             let batch = writer.seal(wait::now(), false);
-            let post = Post::new(&who.topic(), number, &batch);
+            let post = Post::new(who.topic(), number, &batch);
             source.says(&post.bytes(), &puback(number, 0));
         }
         site.is_well();
