@@ -17,4 +17,5 @@ pub mod principal;
 pub mod proxy_protocol;
 pub mod reader;
 pub mod sandbox;
+pub mod span;
 pub mod sse;

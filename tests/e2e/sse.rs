@@ -223,6 +223,15 @@ fn a_reader_gets_every_record_once_in_order_and_then_what_comes() {
     };
     assert_eq!(ids(&mut of_one, 4), [0, 1, 2, 5]);
     assert_eq!(ids(&mut late, 4), [2, 3, 4, 5]);
+    // Or at a time: the first record that came then or later.
+    let time = events[3].data["time_ms"].as_u64().unwrap();
+    let came_then = events.iter().find(|event| event.data["time_ms"] == time);
+    let first = came_then.unwrap().id;
+    let since = format!("?since={}", wait::rfc_3339(time));
+    let mut since = open.stream(&siem, &since);
+    assert_eq!(ids(&mut since, 1), [first]);
+    let mut hour = open.stream(&siem, "?since=1h");
+    assert_eq!(ids(&mut hour, 1), [0]);
     // And from now on, if nothing else is said.
     let mut newest = open.stream(&siem, "");
     assert!(newest.next_piece().unwrap());

@@ -78,6 +78,21 @@ pub fn now() -> protocol::time::UnixMillis {
     protocol::time::UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// A time in milliseconds since 1970 as people and programs write it, by the machine's own `date`.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+#[expect(clippy::expect_used, reason = "every machine that tests run on has it")]
+pub fn rfc_3339(time_ms: u64) -> String {
+    let seconds = format!("@{}.{:03}", time_ms / 1000, time_ms % 1000);
+    let said = std::process::Command::new("date")
+        .args(["-u", "-d", &seconds, "+%Y-%m-%dT%H:%M:%S.%3NZ"])
+        .output()
+        .expect("date runs");
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
 /// Whether `condition` stays false for `span`: for what must not happen.
 #[must_use]
 #[expect(

@@ -1,7 +1,10 @@
 //! What the broker's local API says, as far as the command line reads it. Nothing here is proven: it is the broker's word.
 
 use anyhow::{Context as _, bail};
-use protocol::id::{HostId, SandboxId};
+use protocol::{
+    id::{HostId, SandboxId},
+    time::UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
@@ -56,7 +59,7 @@ pub(crate) struct Status {
     pub(crate) next_offset: u64,
 }
 
-/// Where a command stands in the journal.
+/// Where something stands in the journal.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Submitted {
     pub(crate) offset: u64,
@@ -130,6 +133,13 @@ pub(crate) async fn sandbox(
 /// The broker's own state.
 pub(crate) async fn status(client: &Client) -> anyhow::Result<Status> {
     client.get("/v1/status").await.context("ask for status")
+}
+
+/// The first offset that came at a time or later, by the broker's clock.
+pub(crate) async fn offset_since(client: &Client, time: UnixMillis) -> anyhow::Result<u64> {
+    let path = format!("/v1/offset?since_ms={}", time.0);
+    let found: Submitted = client.get(&path).await.context("look for a time")?;
+    Ok(found.offset)
 }
 
 /// Hands in a signed command.

@@ -42,6 +42,7 @@ pub(super) async fn execute(context: &Context, args: ExportStreamArgs) -> anyhow
     let found = api::find(&context.client, &args.name).await?;
     let query = Query {
         from: found.first_offset.unwrap_or(0),
+        to: None,
         host: Some(found.host.clone()),
         sandbox: Some(found.sandbox.clone()),
         follow: false,

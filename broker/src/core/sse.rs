@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::journal::{Record, RecordKind};
 
-pub use ask::{Ask, Asked, Refusal, Selected, accepts, bearer};
+pub use ask::{Ask, Asked, Begin, Refusal, Selected, accepts, bearer};
 
 /// The media type of a stream of events.
 pub const CONTENT_TYPE: &str = "text/event-stream";

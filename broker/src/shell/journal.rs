@@ -12,6 +12,7 @@ mod promise;
 mod reader;
 mod recover;
 mod segment;
+mod since;
 mod writer;
 
 pub use promise::Ticket;

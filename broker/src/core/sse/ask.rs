@@ -11,6 +11,7 @@ use crate::core::{
     gate::Start,
     principal::Principal,
     reader::Rights,
+    span::{BadMoment, Moment},
 };
 
 /// The query of a request, as it came.
@@ -21,6 +22,7 @@ pub struct Asked {
     sandbox: Option<String>,
     kind: Option<String>,
     from: Option<String>,
+    since: Option<String>,
 }
 
 /// What is to be read, and from where on.
@@ -29,7 +31,16 @@ pub struct Ask {
     /// A record is wanted that any of these admits. Never none.
     pub selected: Vec<Selected>,
     /// Where to begin.
-    pub start: Start,
+    pub begin: Begin,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At a place in the journal.
+    With(Start),
+    /// With the first record that came at this time or later.
+    Since(Moment),
 }
 
 /// Which records.
@@ -56,6 +67,12 @@ pub enum Refusal {
     /// No place to begin at.
     #[error("from is an offset, oldest or newest")]
     From,
+    /// No time.
+    #[error("since: {BadMoment}")]
+    Since,
+    /// Two places.
+    #[error("from and since are two places to begin at: say one")]
+    Both,
     /// The id that it came back with is none of ours.
     #[error("Last-Event-ID is not the id of an event of this stream: an offset")]
     LastEventId,
@@ -73,7 +90,13 @@ impl Refusal {
     pub const fn is_forbidden(self) -> bool {
         match self {
             Self::Commands | Self::Rights => true,
-            Self::Host | Self::Sandbox | Self::Kind | Self::From | Self::LastEventId => false,
+            Self::Host
+            | Self::Sandbox
+            | Self::Kind
+            | Self::From
+            | Self::Since
+            | Self::Both
+            | Self::LastEventId => false,
         }
     }
 }
@@ -93,10 +116,13 @@ impl Asked {
         let host = host.map_err(|_| Refusal::Host)?;
         let sandbox = self.sandbox.as_deref().map(SandboxId::new).transpose();
         let sandbox = sandbox.map_err(|_| Refusal::Sandbox)?;
-        let start = match last_event_id.filter(|id| !id.is_empty()) {
+        let begin = match last_event_id.filter(|id| !id.is_empty()) {
             // It says where it is, and comes back to the address that it began with.
-            Some(id) => Start::Offset(offset(id).ok_or(Refusal::LastEventId)?.saturating_add(1)),
-            None => self.start()?,
+            Some(id) => {
+                let seen = offset(id).ok_or(Refusal::LastEventId)?;
+                Begin::With(Start::Offset(seen.saturating_add(1)))
+            }
+            None => self.begin()?,
         };
         let (own_host, own_sandbox) = rights.limits();
         let host = host.or_else(|| own_host.cloned());
@@ -127,15 +153,21 @@ impl Asked {
         if selected.is_empty() {
             return Err(Refusal::Rights);
         }
-        Ok(Ask { selected, start })
+        Ok(Ask { selected, begin })
     }
 
-    fn start(&self) -> Result<Start, Refusal> {
-        match self.from.as_deref() {
-            None | Some("newest") => Ok(Start::Now),
-            Some("oldest") => Ok(Start::Oldest),
-            Some(text) => offset(text).map(Start::Offset).ok_or(Refusal::From),
-        }
+    fn begin(&self) -> Result<Begin, Refusal> {
+        let start = match (self.from.as_deref(), self.since.as_deref()) {
+            (Some(_), Some(_)) => return Err(Refusal::Both),
+            (None, Some(time)) => {
+                let time = time.parse().map_err(|BadMoment| Refusal::Since)?;
+                return Ok(Begin::Since(time));
+            }
+            (None | Some("newest"), None) => Start::Now,
+            (Some("oldest"), None) => Start::Oldest,
+            (Some(text), None) => Start::Offset(offset(text).ok_or(Refusal::From)?),
+        };
+        Ok(Begin::With(start))
     }
 }
 
@@ -193,6 +225,7 @@ mod tests {
             sandbox: of("sandbox"),
             kind: of("kind"),
             from: of("from"),
+            since: of("since"),
         }
     }
 
@@ -318,6 +351,8 @@ mod tests {
             ("from", "-1", Refusal::From),
             ("from", "+1", Refusal::From),
             ("from", "", Refusal::From),
+            ("since", "", Refusal::Since),
+            ("since", "soon", Refusal::Since),
             ("from", "99999999999999999999", Refusal::From),
         ] {
             assert_eq!(decide(&all, &[(name, value)]), Err(refusal), "{value:?}");
@@ -344,8 +379,14 @@ mod tests {
         ] {
             let pairs: Vec<_> = from.map(|from| ("from", from)).into_iter().collect();
             let ask = asked(&pairs).decide(&principal, &all, last);
-            assert_eq!(ask.map(|ask| ask.start), expected, "{from:?} {last:?}");
+            let begin = ask.map(|ask| ask.begin);
+            assert_eq!(begin, expected.map(Begin::With), "{from:?} {last:?}");
         }
+        let since = decide(&all, &[("since", "10m")]).unwrap().begin;
+        let ten_minutes = std::time::Duration::from_secs(600);
+        assert_eq!(since, Begin::Since(Moment::Ago(ten_minutes)));
+        let both = [("since", "10m"), ("from", "0")];
+        assert_eq!(decide(&all, &both), Err(Refusal::Both));
     }
 
     #[test]

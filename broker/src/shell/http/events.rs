@@ -33,12 +33,12 @@ use crate::{
         gate::Start,
         principal::{Principal, Who},
         reader::Reader,
-        sse::{self, Ask, Asked, CONTENT_TYPE},
+        sse::{self, Ask, Asked, Begin, CONTENT_TYPE},
     },
     drive::{Denied, Plane},
     shell::{
         clock,
-        journal::{self, Filter, Item, Journal},
+        journal::{self, Filter, Item},
         listener::Stay,
         registry::{End, NoSeat, Seated},
     },
@@ -201,8 +201,13 @@ impl Site {
         if self.plane.is_withdrawn(&who) {
             return Err(No::token("token", "Bearer error=\"invalid_token\""));
         }
+        let begun = self.plane.blocking(move |plane| cursor(plane, &ask));
+        let cursor = begun.await.map_err(|error| {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the journal cannot be read for a reader");
+            No::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", UNREADABLE)
+        })?;
         self.plane.note_reading(reader.name());
-        let cursor = cursor(self.plane.journal(), &ask);
         stay.settle();
         let (pieces, body) = body(PIECES_MAX);
         let streaming = Streaming {
@@ -233,19 +238,22 @@ fn response(body: Body) -> Response {
 }
 
 /// An offset that is still to come is one of another journal: it begins with what comes next, as over MQTT.
-fn cursor(journal: &Journal, ask: &Ask) -> journal::Reader {
+/// Blocks.
+fn cursor(plane: &Plane, ask: &Ask) -> anyhow::Result<journal::Reader> {
+    let journal = plane.journal();
     let next = journal.next_offset();
-    let from = match ask.start {
-        Start::Now => next,
-        Start::Oldest => journal.oldest(),
-        Start::Offset(offset) => offset.min(next),
+    let from = match ask.begin {
+        Begin::With(Start::Now) => next,
+        Begin::With(Start::Oldest) => journal.oldest(),
+        Begin::With(Start::Offset(offset)) => offset.min(next),
+        Begin::Since(moment) => journal.offset_since(moment.at(plane.now()).0)?,
     };
     let filters = ask.selected.iter().map(|selected| {
         let mut filter = Filter::from(&selected.filter);
         filter.sandbox = selected.sandbox.as_ref().map(ToString::to_string);
         filter
     });
-    journal.reader_of_any(from, filters.collect())
+    Ok(journal.reader_of_any(from, filters.collect()))
 }
 
 /// A stream, from when it is let in to its end.

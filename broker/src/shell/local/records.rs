@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api,
-    answer::{Answer, No},
+    answer::{Answer, No, ok},
     host::read_host,
     route::query,
 };
@@ -42,6 +42,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(super) struct Wanted {
     #[serde(default)]
     from: u64,
+    /// The first offset that is not wanted any more.
+    to: Option<u64>,
     host: Option<String>,
     sandbox: Option<String>,
     kind: Option<String>,
@@ -64,7 +66,7 @@ pub(super) async fn stream(
     };
     let reader = api.plane.journal().reader(wanted.from, filter);
     let (pieces, body) = body(PIECES_MAX);
-    tokio::spawn(read(api, reader, wanted.follow, pieces, place));
+    tokio::spawn(read(api, reader, wanted, pieces, place));
     let mut response = Response::new(body);
     response
         .headers_mut()
@@ -97,16 +99,18 @@ fn filter(wanted: &Wanted) -> Result<Filter, No> {
 async fn read(
     mut api: Api,
     mut reader: Reader,
-    follow: bool,
+    wanted: Wanted,
     pieces: Pieces,
     place: OwnedSemaphorePermit,
 ) {
     let mut committed = api.plane.journal().committed();
-    loop {
+    let to = wanted.to.unwrap_or(u64::MAX);
+    while reader.position() < to {
         let step = api.plane.blocking(move |_| {
             let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
             let mut piece = Vec::new();
-            batch.items.iter().for_each(|item| put(&mut piece, item));
+            let items = batch.items.iter().filter(|item| offset_of(item) < to);
+            items.for_each(|item| put(&mut piece, item));
             Ok((reader, Bytes::from(piece), batch.caught_up))
         });
         let (back, piece, caught_up) = match step.await {
@@ -126,7 +130,7 @@ async fn read(
         }
         let next = reader.position();
         let more = async {
-            follow
+            wanted.follow
                 && committed
                     .wait_for(|committed| *committed > next)
                     .await
@@ -142,6 +146,31 @@ async fn read(
         }
     }
     drop(place);
+}
+
+const fn offset_of(item: &Item) -> u64 {
+    match item {
+        Item::Gap { from, .. } => *from,
+        Item::Record(record) => record.offset,
+    }
+}
+
+/// A time, and where it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct When {
+    since_ms: u64,
+}
+
+/// The first offset that came at a time or later.
+pub(super) async fn offset(
+    State(api): State<Api>,
+    when: Result<Query<When>, QueryRejection>,
+) -> Answer {
+    let When { since_ms } = query(when)?;
+    let find = move |plane: &crate::drive::Plane| plane.journal().offset_since(since_ms);
+    let offset = api.plane.blocking(find).await?;
+    ok(serde_json::json!({ "offset": offset }))
 }
 
 fn put(piece: &mut Vec<u8>, item: &Item) {

@@ -51,6 +51,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/sandboxes", get(list_sandboxes))
         .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))
         .route("/v1/records", get(records::stream))
+        .route("/v1/offset", get(records::offset))
         .route("/v1/audit", get(audit))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
