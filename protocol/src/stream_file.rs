@@ -78,6 +78,8 @@ pub struct Found {
     pub batches: u64,
     /// Batches that came again.
     pub redelivered: u64,
+    /// Of a part: batches that came before its first one, and can be put nowhere.
+    pub earlier: u64,
     /// Events that the sandbox says it dropped before it sealed them.
     pub dropped: u64,
     /// What the sandbox says its command ended with.
@@ -164,6 +166,23 @@ impl Check {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.verifier.as_ref().is_some_and(Verifier::is_closed)
+    }
+
+    /// Whether the file is a part, and the stream's beginning is not in it.
+    #[must_use]
+    pub fn misses_beginning(&self) -> bool {
+        let stream = self.verifier.as_ref();
+        self.opening.is_part
+            && stream.is_none_or(|stream| stream.misses_beginning() || stream.events() == 0)
+    }
+
+    /// The events that the file holds, each counted once.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        let stream = self.verifier.as_ref();
+        stream.map_or(0, |stream| {
+            stream.events().saturating_sub(stream.events_before())
+        })
     }
 
     /// Judges the next record.
@@ -289,7 +308,7 @@ impl Check {
             Some(verifier) if verifier.key() == launched.key => Ok(()),
             Some(_) => self.fault(Why::OtherKey),
             None => {
-                let Opening { host, sandbox } = &self.opening;
+                let Opening { host, sandbox, .. } = &self.opening;
                 // Every head is remembered: the file's own size bounds them.
                 let verifier = Verifier::remembering(host, sandbox, launched.key, usize::MAX);
                 self.verifier = Some(verifier);
@@ -308,9 +327,15 @@ impl Check {
             self.waiting.push((item, payload.to_vec()));
             return Ok(());
         };
-        match verifier.check(payload) {
-            Ok(Verdict::Again) => self.found.redelivered += 1,
-            Ok(Verdict::Next(_, events)) => {
+        let judged = if self.opening.is_part {
+            verifier.check_part(payload)
+        } else {
+            verifier.check(payload).map(Some)
+        };
+        match judged {
+            Ok(None) => self.found.earlier += 1,
+            Ok(Some(Verdict::Again)) => self.found.redelivered += 1,
+            Ok(Some(Verdict::Next(_, events))) => {
                 self.found.batches += 1;
                 for event in events {
                     self.found.note(&event);

@@ -67,6 +67,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         661,
         "c3c38ccf368892efaa69b2937147dd372bac9936e339d7dfabccdab042065bfd",
     ),
+    (
+        "good.jsonl",
+        199,
+        "d02433c3a1c75d8bd4844114a04ed1f65cad2f5881df48f8762c60799596c0ee",
+    ),
+    (
+        "bad.jsonl",
+        665,
+        "2e8677236080a2e1de3d4c371c90bbb177a8a2bafb49aff69808a57064636694",
+    ),
 ];
 
 #[test]
@@ -370,10 +380,12 @@ impl Vector {
         check.finish().map_err(refuse)?;
         let found = check.found();
         Ok(json!({
-            "whole": check.is_whole(),
+            "whole": check.is_whole() && !check.misses_beginning(),
+            "part": check.misses_beginning(),
+            "earlier": found.earlier,
             "items": found.items,
             "batches": found.batches,
-            "events": check.stream().map_or(0, Verifier::events),
+            "events": check.events(),
             "redelivered": found.redelivered,
             "dropped": found.dropped,
             "exit_code": found.exit_code,

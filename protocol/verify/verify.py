@@ -219,10 +219,10 @@ def check_succession(data, host_key, host, generation):
 # ---- streams (§8) and the stream file (§10) ----
 class Stream:
     """The batches of one sandbox: §8.7, to the letter."""
-    def __init__(self, host, sandbox, key):
+    def __init__(self, host, sandbox, key, is_part=False):
         self.key, self.id = key, blake3(f"v1/{host}/{sandbox}/events".encode()).digest()[:16]
         self.epoch, self.next, self.events, self.previous, self.closed, self.seen = 1, 0, 0, bytes(32), False, set()
-        self.lost, self.exit_code = 0, None
+        self.lost, self.exit_code, self.is_part, self.began, self.earlier = 0, None, is_part, None, 0
 
     def judge(self, payload):
         end = scan(payload)
@@ -233,6 +233,13 @@ class Stream:
         if hashed in self.seen:
             return
         need(head["stream"] == self.id, "a batch of another stream")
+        place = (head["epoch"], head["batch"], head["first"])
+        if self.is_part and self.began and place[:2] < self.began[:2]:
+            self.earlier += 1
+            return
+        if self.is_part and not self.began:  # What came before is taken as the first head has it.
+            self.began, self.previous = place, head["previous"]
+            self.epoch, self.next, self.events = place
         need(not self.closed, "a batch after the closing one")
         expected = 0 if head["epoch"] > self.epoch else self.next
         need(head["epoch"] >= self.epoch and head["batch"] >= expected, "a fork: another batch of an earlier number")
@@ -250,7 +257,7 @@ def check_stream(data, host_key, dispatcher_key):
     keys, generation, last, stream, waiting, counts, item, at = [host_key], None, -1, None, [], [0] * 5, 0, 0
     try:  # `at` is the item that is judged: this one, or a batch that waited.
         end = scan(data)
-        _, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream"}, {1}, NAME, NAME))
+        name, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream", "outhaul-stream-part"}, {1}, NAME, NAME))
         while end < len(data):
             at = item = item + 1
             start, end = end, scan(data, end)
@@ -270,7 +277,7 @@ def check_stream(data, host_key, dispatcher_key):
                 what, body = read("report", payload, keys, host)["news"]
                 what = what if body.get("sandbox") == sandbox else None
             if what == "launched":
-                stream = stream or Stream(host, sandbox, body["key"])
+                stream = stream or Stream(host, sandbox, body["key"], name == "outhaul-stream-part")
                 need(body["key"] == stream.key, "it names another key for a sandbox that has one")
             if kind == BATCH or what == "forwarded":
                 waiting.append((at, body.get("batch", payload)))
@@ -284,9 +291,14 @@ def check_stream(data, host_key, dispatcher_key):
     except Bad as bad:
         raise Bad(f"item {at}: {bad}") from None
     stream = stream or Stream(host, sandbox, None)
+    before = stream.began[2] if stream.began else 0
+    has_beginning = name == "outhaul-stream" or bool(stream.began) and stream.began[:2] == (1, 0)
     verdict = "OK, whole" if stream.closed else "OK, open: no closing head, the tail may be missing"
-    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {host}/{sandbox}", {
-        "host": host, "sandbox": sandbox, "is_whole": stream.closed, "events": stream.events, "batches": len(stream.seen),
+    if not has_beginning:
+        verdict = f"OK, part: what came before event {before} is not in it" + ("" if stream.closed else ", nor a closing head")
+    return f"{verdict}: {stream.events - before} events in {len(stream.seen)} batches of {host}/{sandbox}", {
+        "host": host, "sandbox": sandbox, "is_whole": stream.closed and has_beginning, "has_beginning": has_beginning,
+        "events": stream.events - before, "events_before": before, "batches": len(stream.seen), "batches_before": stream.earlier,
         "events_lost_before_sealing": stream.lost, "exit_code": stream.exit_code, "reports": counts[REPORT], "commands": counts[COMMAND],
         "commands_judged": bool(dispatcher_key), "holes_in_the_journal": counts[LOST], "host_keys": keys,
         "sandbox_key": stream.key, "items": item + 1}

@@ -48,11 +48,12 @@ fn what_was_acknowledged_is_there_exactly_once_after_every_kill() {
     let mut world = World::with_broker_flags(&["--allow-readers"]).unwrap();
     let host = HostId::new("edge-1").unwrap();
     let dispatcher = Secret::<Dispatcher>::from_seed(&Zeroizing::new([101; 32]));
-    let host_key = Secret::<Host>::from_seed(&Zeroizing::new([102; 32]));
+    let host_seed = [102; 32];
+    let host_key = Secret::<Host>::from_seed(&Zeroizing::new(host_seed));
     enroll::add_dispatcher(&world, &dispatcher).unwrap();
     let token = enroll::enroll(&world, &host, &dispatcher, &host_key, &mut Vec::new()).unwrap();
     let publishers: Vec<_> = (1..=PUBLISHERS)
-        .map(|number| Publisher::new(&world, &host, number, &host_key, &token))
+        .map(|number| Publisher::new(&world, &host, number, host_seed, &token))
         .collect();
     let reader = Reader::new(&world);
     reader.subscribe();
