@@ -22,8 +22,10 @@ const LONG: [&str; 2] = ["long-1", "long-2"];
 const COUNT: &str = "trap 'echo told to stop; exit 7' TERM; i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done";
 /// What a sandbox does that is launched between two kills.
 const SHORT: &str = "echo one; echo two; exit 3";
-/// Kills between two of those.
+/// Kills between two of those, at least.
 const KILLS_PER_COMMAND: u64 = 8;
+/// So many of those, at most: each waits for an operator that backs off.
+const COMMANDS_MAX: u64 = 20;
 /// How long a command may take that comes between kills: the operator waits for up to a minute before it dials a broker again that it
 /// has missed so often.
 const COMMAND_WAIT: Duration = Duration::from_secs(180);
@@ -126,7 +128,7 @@ fn no_kill_of_the_broker_costs_a_sandbox_a_line_or_a_command() {
                 .is_some_and(|next| next >= until)
                 .then_some(())
         });
-        let is_due = kill % KILLS_PER_COMMAND == 0;
+        let is_due = kill % KILLS_PER_COMMAND.max(kills() / COMMANDS_MAX) == 0;
         // One at a time: the host's policy has room for so many.
         if let Some(last) = shorts.last().filter(|_| is_due) {
             short_ends.push(end_of(&world, last));
