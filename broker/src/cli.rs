@@ -6,6 +6,7 @@ mod ca;
 mod client;
 mod dispatcher;
 mod events;
+mod export_host;
 mod export_stream;
 #[cfg(test)]
 mod fake_broker;
@@ -166,8 +167,13 @@ enum Command {
     /// Write a sandbox's stream to a file that anybody can judge
     ///
     /// The file holds what the host, the sandbox and dispatchers signed, as it was sent, and the host's chain of keys.
-    #[command(after_help = "Example:\n  outhaul export-stream edge-1/build-7 build-7.stream")]
+    #[command(
+        after_help = "Examples:\n  outhaul export-stream edge-1/build-7 build-7.stream\n  outhaul export-stream --since 1h build-7 build-7.part"
+    )]
     ExportStream(export_stream::ExportStreamArgs),
+    /// Write the streams of every sandbox of a host, or a part of each, to a directory of such files
+    #[command(after_help = "Example:\n  outhaul export-host --since 24h edge-1 yesterday")]
+    ExportHost(export_host::ExportHostArgs),
     /// Judge an exported stream, offline, from the host's key alone
     ///
     /// Says whether every event between the first and the last is there, once, in order, as the sandbox sealed it; which item is the
@@ -224,6 +230,7 @@ impl Cli {
             Command::Stop(args) => stop::execute(&mut context, args).await,
             Command::Events(args) => events::execute(&context, args).await,
             Command::Inspect(args) => inspect::execute(&context, &args),
+            Command::ExportHost(args) => export_host::execute(&context, args).await,
             Command::ExportStream(args) => export_stream::execute(&context, args).await,
             Command::VerifyStream(args) => verify_stream::execute(&context, &args),
             Command::Serve(_) | Command::Completions { .. } => Ok(0),

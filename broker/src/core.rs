@@ -22,3 +22,5 @@ pub mod reader;
 pub mod retention;
 pub mod room;
 pub mod sandbox;
+pub mod span;
+pub mod sse;

@@ -286,10 +286,10 @@ async fn serve_gate(
     (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
-    let web = Web::new(gate.plane.clone(), Arc::clone(&gate.metrics));
-    let serve_http = move |stream, _peer| {
+    let web = Web::new(&gate);
+    let serve_http = move |stream, _peer, stay| {
         let web = web.clone();
-        async move { web.serve(stream).await }
+        async move { web.serve(stream, stay).await }
     };
     tokio::select! {
         () = listener::serve(listener, certificates.current(), gate, proxies, serve_http) => {}

@@ -90,10 +90,14 @@ pub struct Opening {
     pub host: HostId,
     /// The sandbox.
     pub sandbox: SandboxId,
+    /// Whether the file may begin in the middle of the stream.
+    pub is_part: bool,
 }
 
 /// The first element of an opening.
 const FILE_NAME: &str = "outhaul-stream";
+/// The same of a file that may begin in the middle.
+const PART_NAME: &str = "outhaul-stream-part";
 /// The second: the version of the file.
 const FILE_VERSION: u64 = 1;
 
@@ -103,7 +107,8 @@ impl Opening {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         head::put_array(&mut out, 4);
-        head::put_text(&mut out, FILE_NAME);
+        let name = if self.is_part { PART_NAME } else { FILE_NAME };
+        head::put_text(&mut out, name);
         head::put_uint(&mut out, FILE_VERSION);
         head::put_text(&mut out, self.host.as_str());
         head::put_text(&mut out, self.sandbox.as_str());
@@ -202,13 +207,16 @@ fn record(cursor: &mut Cursor<'_>) -> Result<Record, Stop> {
 }
 
 fn opening(cursor: &mut Cursor<'_>) -> Result<Opening, Stop> {
-    let is_ours = cursor.head(4)? == 4
-        && cursor.string(3, FILE_NAME.len())? == FILE_NAME.as_bytes()
-        && cursor.head(0)? == FILE_VERSION;
-    if !is_ours {
+    if cursor.head(4)? != 4 {
+        return Err(Stop::Bad);
+    }
+    let name = cursor.string(3, PART_NAME.len())?;
+    let is_part = name == PART_NAME.as_bytes();
+    if !is_part && name != FILE_NAME.as_bytes() || cursor.head(0)? != FILE_VERSION {
         return Err(Stop::Bad);
     }
     Ok(Opening {
+        is_part,
         host: id(cursor.string(3, ID_BYTES_MAX)?, HostId::new)?.ok_or(Stop::Bad)?,
         sandbox: id(cursor.string(3, ID_BYTES_MAX)?, SandboxId::new)?.ok_or(Stop::Bad)?,
     })
@@ -318,6 +326,7 @@ mod tests {
     #[test]
     fn an_opening_round_trips_and_another_file_has_none() {
         let opening = Opening {
+            is_part: false,
             host: HostId::new("edge-1").unwrap(),
             sandbox: SandboxId::new("build-7").unwrap(),
         };

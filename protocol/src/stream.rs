@@ -328,6 +328,8 @@ pub struct Verifier {
     previous: [u8; 32],
     closed: bool,
     seen: Seen,
+    /// Of a part: the epoch, the batch and the event that it began with.
+    began: Option<(u64, u64, u64)>,
 }
 
 impl Verifier {
@@ -358,6 +360,7 @@ impl Verifier {
                 order: VecDeque::new(),
                 max: heads_max,
             },
+            began: None,
         }
     }
 
@@ -447,6 +450,62 @@ impl Verifier {
         self.previous = batch.head_hash;
         self.closed = head.closing.is_some();
         self.seen.insert(batch.head_hash);
+    }
+
+    /// Checks the next payload of a part of a stream: what came before its first batch is taken as that one's head has it. None: it comes
+    /// before the first, delivered again; it is signed, and where it belongs is not known. `is_head`: its body was purged.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_part<'a>(
+        &mut self,
+        payload: &'a [u8],
+        is_head: bool,
+    ) -> Result<Option<Verdict<'a>>, StreamError> {
+        let batch = if is_head {
+            Batch::parse_head(payload)?
+        } else {
+            Batch::parse(payload)?
+        };
+        batch
+            .verify(&[self.key])
+            .map_err(|_| StreamError::Signature)?;
+        let head = &batch.head;
+        if *head.stream != self.stream {
+            return Err(StreamError::Stream);
+        }
+        if self.began.is_none() {
+            // Whole, or it is no beginning.
+            if !is_head {
+                batch.events()?;
+            }
+            self.began = Some((head.epoch, head.batch, head.first));
+            (self.epoch, self.next_batch) = (head.epoch, head.batch);
+            (self.next_event, self.previous) = (head.first, *head.previous);
+        }
+        let is_earlier = self.began > Some((head.epoch, head.batch, u64::MAX));
+        if is_earlier {
+            return Ok(None);
+        }
+        let verdict = if is_head {
+            self.check_head(payload)
+        } else {
+            self.check(payload)
+        };
+        verdict.map(Some)
+    }
+
+    /// The events that came before the first batch of a part; 0 of what is no part, or begins where its stream does.
+    #[must_use]
+    pub fn events_before(&self) -> u64 {
+        self.began.map_or(0, |(.., event)| event)
+    }
+
+    /// Whether the stream's first batch is not among what was checked.
+    #[must_use]
+    pub fn misses_beginning(&self) -> bool {
+        let began = self.began.map(|(epoch, batch, _)| (epoch, batch));
+        began.is_some_and(|began| began != (1, 0))
     }
 
     fn check_order(&self, head: &Head) -> Result<(), StreamError> {

@@ -83,6 +83,8 @@ pub struct Found {
     pub purged_events: u64,
     /// Batches that came again.
     pub redelivered: u64,
+    /// Of a part: batches that came before its first one, and can be put nowhere.
+    pub earlier: u64,
     /// Events that the sandbox says it dropped before it sealed them.
     pub dropped: u64,
     /// What the sandbox says its command ended with.
@@ -171,6 +173,23 @@ impl Check {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.verifier.as_ref().is_some_and(Verifier::is_closed)
+    }
+
+    /// Whether the file is a part, and the stream's beginning is not in it.
+    #[must_use]
+    pub fn misses_beginning(&self) -> bool {
+        let stream = self.verifier.as_ref();
+        self.opening.is_part
+            && stream.is_none_or(|stream| stream.misses_beginning() || stream.events() == 0)
+    }
+
+    /// The events that the file holds, each counted once.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        let stream = self.verifier.as_ref();
+        stream.map_or(0, |stream| {
+            stream.events().saturating_sub(stream.events_before())
+        })
     }
 
     /// Judges the next record.
@@ -304,7 +323,7 @@ impl Check {
             Some(verifier) if verifier.key() == launched.key => Ok(()),
             Some(_) => self.fault(Why::OtherKey),
             None => {
-                let Opening { host, sandbox } = &self.opening;
+                let Opening { host, sandbox, .. } = &self.opening;
                 // Every head is remembered: the file's own size bounds them.
                 let verifier = Verifier::remembering(host, sandbox, launched.key, usize::MAX);
                 self.verifier = Some(verifier);
@@ -323,19 +342,20 @@ impl Check {
             self.waiting.push((item, is_head, payload.to_vec()));
             return Ok(());
         };
-        let verdict = if is_head {
-            verifier.check_head(payload)
-        } else {
-            verifier.check(payload)
+        let judged = match (self.opening.is_part, is_head) {
+            (true, _) => verifier.check_part(payload, is_head),
+            (false, true) => verifier.check_head(payload).map(Some),
+            (false, false) => verifier.check(payload).map(Some),
         };
-        match verdict {
-            Ok(Verdict::Again) => self.found.redelivered += 1,
-            Ok(Verdict::Purged(head)) => {
+        match judged {
+            Ok(None) => self.found.earlier += 1,
+            Ok(Some(Verdict::Again)) => self.found.redelivered += 1,
+            Ok(Some(Verdict::Purged(head))) => {
                 self.found.batches += 1;
                 self.found.purged += 1;
                 self.found.purged_events += head.count;
             }
-            Ok(Verdict::Next(_, events)) => {
+            Ok(Some(Verdict::Next(_, events))) => {
                 self.found.batches += 1;
                 for event in events {
                     self.found.note(&event);

@@ -77,6 +77,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         671,
         "6df29f5216520986613e67454d81e163be9f7694be4c80be6a53ed1b150022a6",
     ),
+    (
+        "good.jsonl",
+        204,
+        "09c42f05bb8ea94ebea64701d63a7738a730b59736c1973969b254f25f9065e7",
+    ),
+    (
+        "bad.jsonl",
+        675,
+        "e29c68bff1e36b91756d1f15ed2091aaa0e4927c31a1aa9f5c75208c9c5a01ce",
+    ),
 ];
 
 #[test]
@@ -381,10 +391,12 @@ impl Vector {
         check.finish().map_err(refuse)?;
         let found = check.found();
         Ok(json!({
-            "whole": check.is_whole(),
+            "whole": check.is_whole() && !check.misses_beginning(),
+            "part": check.misses_beginning(),
+            "earlier": found.earlier,
             "items": found.items,
             "batches": found.batches,
-            "events": check.stream().map_or(0, Verifier::events),
+            "events": check.events(),
             "redelivered": found.redelivered,
             "dropped": found.dropped,
             "exit_code": found.exit_code,

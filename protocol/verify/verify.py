@@ -220,10 +220,11 @@ def check_succession(data, host_key, host, generation):
 # ---- streams (§8) and the stream file (§10) ----
 class Stream:
     """The batches of one sandbox: §8.7, to the letter."""
-    def __init__(self, host, sandbox, key):
+    def __init__(self, host, sandbox, key, is_part=False):
         self.key, self.id = key, blake3(f"v1/{host}/{sandbox}/events".encode()).digest()[:16]
         self.epoch, self.next, self.events, self.previous, self.closed, self.seen = 1, 0, 0, bytes(32), False, set()
         self.lost, self.exit_code, self.purged, self.purged_events = 0, None, 0, 0
+        self.is_part, self.began, self.earlier = is_part, None, 0
 
     def judge(self, payload, is_purged=False):
         end = scan(payload)
@@ -234,6 +235,13 @@ class Stream:
         if hashed in self.seen:
             return
         need(head["stream"] == self.id, "a batch of another stream")
+        place = (head["epoch"], head["batch"], head["first"])
+        if self.is_part and self.began and place[:2] < self.began[:2]:
+            self.earlier += 1
+            return
+        if self.is_part and not self.began:  # What came before is taken as the first head has it.
+            self.began, self.previous = place, head["previous"]
+            self.epoch, self.next, self.events = place
         need(not self.closed, "a batch after the closing one")
         expected = 0 if head["epoch"] > self.epoch else self.next
         need(head["epoch"] >= self.epoch and head["batch"] >= expected, "a fork: another batch of an earlier number")
@@ -260,7 +268,7 @@ def check_stream(data, host_key, dispatcher_key):
     removed = 0
     try:  # `at` is the item that is judged: this one, or a batch that waited.
         end = scan(data)
-        _, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream"}, {1}, NAME, NAME))
+        name, _, host, sandbox = fit(decode(data[:end]), ({"outhaul-stream", "outhaul-stream-part"}, {1}, NAME, NAME))
         while end < len(data):
             at = item = item + 1
             start, end = end, scan(data, end)
@@ -282,7 +290,7 @@ def check_stream(data, host_key, dispatcher_key):
                 what, body = read("report", payload, keys, host)["news"]
                 what = what if body.get("sandbox") == sandbox else None
             if what == "launched":
-                stream = stream or Stream(host, sandbox, body["key"])
+                stream = stream or Stream(host, sandbox, body["key"], name == "outhaul-stream-part")
                 need(body["key"] == stream.key, "it names another key for a sandbox that has one")
             if kind in (BATCH, HEAD) or what == "forwarded":
                 waiting.append((at, body.get("batch", payload), kind == HEAD))
@@ -297,9 +305,14 @@ def check_stream(data, host_key, dispatcher_key):
         raise Bad(f"item {at}: {bad}") from None
     stream = stream or Stream(host, sandbox, None)
     purged = f"; body purged in {stream.purged} of them, with {stream.purged_events} events" if stream.purged else ""
+    before = stream.began[2] if stream.began else 0
+    has_beginning = name == "outhaul-stream" or bool(stream.began) and stream.began[:2] == (1, 0)
     verdict = "OK, whole" if stream.closed else "OK, open: no closing head, the tail may be missing"
-    return f"{verdict}: {stream.events} events in {len(stream.seen)} batches of {host}/{sandbox}{purged}", {
-        "host": host, "sandbox": sandbox, "is_whole": stream.closed, "events": stream.events, "batches": len(stream.seen),
+    if not has_beginning:
+        verdict = f"OK, part: what came before event {before} is not in it" + ("" if stream.closed else ", nor a closing head")
+    return f"{verdict}: {stream.events - before} events in {len(stream.seen)} batches of {host}/{sandbox}{purged}", {
+        "host": host, "sandbox": sandbox, "is_whole": stream.closed and has_beginning, "has_beginning": has_beginning,
+        "events": stream.events - before, "events_before": before, "batches": len(stream.seen), "batches_before": stream.earlier,
         "events_lost_before_sealing": stream.lost, "exit_code": stream.exit_code, "reports": counts[REPORT], "commands": counts[COMMAND],
         "commands_judged": bool(dispatcher_key), "holes_in_the_journal": counts[LOST], "holes_made_by_its_owner": removed,
         "batches_purged": stream.purged, "events_purged": stream.purged_events, "host_keys": keys,

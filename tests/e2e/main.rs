@@ -15,5 +15,6 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod sse;
 mod stream;
 mod token;

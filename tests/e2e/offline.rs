@@ -135,6 +135,76 @@ fn two_programs_judge_an_exported_stream_alike() {
     }
 }
 
+#[test]
+fn a_part_of_a_stream_verifies_and_says_that_its_beginning_is_missing() {
+    let world = World::connected().unwrap();
+    let (whole, anchor) = (exported(&world), anchor(&world));
+    let all = fs::read(&whole).unwrap();
+    let records = local::records(&world.socket(), &world.host).unwrap();
+    let mut batches: Vec<_> = records.iter().filter(|record| record.kind == 1).collect();
+    batches.retain(|record| record.sandbox == "count");
+    let last = batches.last().unwrap();
+    assert!(batches[0].time_ms < last.time_ms);
+    let at = wait::rfc_3339(last.time_ms);
+    let export = |range: &[&str], name: &str| {
+        let file = world.path(name);
+        let arguments = [&["export-stream", "count", text(&file)], range].concat();
+        let output = world.outhaul_output(&arguments).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        (file, said(&output))
+    };
+    let verdict = |file: &Path| {
+        let flags = ["--json", "--host-key", &anchor, text(file)];
+        let ours = world.outhaul_output(&[&["verify-stream"], &flags[..]].concat());
+        let ours: Value = serde_json::from_slice(&ours.unwrap().stdout).unwrap();
+        let theirs = python::run("verify.py", &["stream", text(file), "--host-key", &anchor]);
+        (ours, said(&theirs.unwrap()))
+    };
+    let (end, shown) = export(&["--since", &at], "end.part");
+    assert!(shown.starts_with("OK, part: "), "{shown}");
+    assert!(
+        shown.contains("the beginning: what came before event "),
+        "{shown}"
+    );
+    assert!(fs::metadata(&end).unwrap().len() < all.len() as u64);
+    let (ours, theirs) = verdict(&end);
+    assert_eq!(
+        (&ours["verdict"], &ours["has_end"]),
+        (&Value::from("part"), &Value::from(true))
+    );
+    let [events, before] = ["events", "events_before"].map(|name| ours[name].as_u64().unwrap());
+    assert!(before > 0 && events > 0);
+    assert_eq!(before + events, 302);
+    let says = format!("OK, part: what came before event {before} is not in it: {events} events");
+    assert!(theirs.starts_with(&says), "{theirs}");
+    assert_eq!(verdicts(&world, &end, &anchor), [(true, None); 2]);
+    // And the other half, which has its beginning.
+    let (begin, shown) = export(&["--until", &at], "begin.stream");
+    assert!(shown.starts_with("OK, open: "), "{shown}");
+    let (ours, _) = verdict(&begin);
+    assert_eq!(ours["events"].as_u64(), Some(before));
+    assert_eq!(verdicts(&world, &begin, &anchor), [(true, None); 2]);
+    // Of everything that the host's sandboxes said: whole here, since the range has all of it.
+    let directory = world.path("all");
+    let arguments = [
+        "export-host",
+        "--since",
+        "1h",
+        &world.host,
+        text(&directory),
+    ];
+    let listed = world.outhaul_ok(&arguments).unwrap();
+    assert!(
+        listed.contains("count.stream") && listed.contains("OK, whole: 302 events"),
+        "{listed}"
+    );
+    assert!(fs::read(directory.join("count.stream")).unwrap() == all);
+    let empty = world.path("empty");
+    let arguments = ["export-host", "--since", "0s", &world.host, text(&empty)];
+    world.outhaul_ok(&arguments).unwrap();
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+}
+
 /// A file with bytes, for a program to read.
 fn put(world: &World, name: &str, bytes: &[u8]) -> String {
     let path = world.path(name);

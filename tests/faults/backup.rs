@@ -89,7 +89,7 @@ fn a_broker_goes_on_from_its_backup_and_says_what_is_gone() {
     enroll::add_dispatcher(&world, &dispatcher).unwrap();
     let token = enroll::enroll(&world, &host, &dispatcher, &host_key, &mut Vec::new()).unwrap();
     let publishers: Vec<_> = (1..=PUBLISHERS)
-        .map(|number| Publisher::new(&world, &host, number, &host_key, &token))
+        .map(|number| Publisher::new(&world, &host, number, [102; 32], &token))
         .collect();
     let reader = Reader::new(&world);
     reader.subscribe();

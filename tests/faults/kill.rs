@@ -28,18 +28,19 @@ const LIFE_BATCHES_MAX: u64 = 200;
     clippy::disallowed_methods,
     reason = "how long this test runs is its caller's to say"
 )]
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     let asked = std::env::var("OUTHAUL_KILLS").ok();
     asked.map_or(KILLS, |text| {
         text.parse().expect("OUTHAUL_KILLS is a number")
     })
 }
 
-/// How many batches more before the next kill: a random point of the broker's work, and not of the clock.
-fn random_life() -> u64 {
+/// From 1 to `max`: how much more is to happen before the next kill, which is at a random point of the broker's work, and not of the
+/// clock.
+pub(crate) fn random_up_to(max: u64) -> u64 {
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();
-    1 + u64::from_le_bytes(random) % LIFE_BATCHES_MAX
+    1 + u64::from_le_bytes(random) % max
 }
 
 #[test]
@@ -47,11 +48,12 @@ fn what_was_acknowledged_is_there_exactly_once_after_every_kill() {
     let mut world = World::with_broker_flags(&["--allow-readers"]).unwrap();
     let host = HostId::new("edge-1").unwrap();
     let dispatcher = Secret::<Dispatcher>::from_seed(&Zeroizing::new([101; 32]));
-    let host_key = Secret::<Host>::from_seed(&Zeroizing::new([102; 32]));
+    let host_seed = [102; 32];
+    let host_key = Secret::<Host>::from_seed(&Zeroizing::new(host_seed));
     enroll::add_dispatcher(&world, &dispatcher).unwrap();
     let token = enroll::enroll(&world, &host, &dispatcher, &host_key, &mut Vec::new()).unwrap();
     let publishers: Vec<_> = (1..=PUBLISHERS)
-        .map(|number| Publisher::new(&world, &host, number, &host_key, &token))
+        .map(|number| Publisher::new(&world, &host, number, host_seed, &token))
         .collect();
     let reader = Reader::new(&world);
     reader.subscribe();
@@ -72,7 +74,7 @@ fn what_was_acknowledged_is_there_exactly_once_after_every_kill() {
 
     let mut seen = 0;
     for _ in 0..kills() {
-        let until = seen + random_life();
+        let until = seen + random_up_to(LIFE_BATCHES_MAX);
         wait::until("more acknowledgements", || {
             (shared.acknowledged.load(Ordering::Relaxed) >= until).then_some(())
         });

@@ -11,9 +11,11 @@
 mod backup;
 mod clock;
 mod disk;
+mod follower;
 mod io;
 mod kill;
 mod mount;
+mod operated;
 mod operator;
 mod publisher;
 mod reader;

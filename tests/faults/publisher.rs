@@ -34,7 +34,9 @@ pub(crate) struct Publisher {
     pub(crate) host: HostId,
     pub(crate) sandbox: SandboxId,
     seed: [u8; 32],
-    token: Vec<u8>,
+    number: u8,
+    host_seed: [u8; 32],
+    host_token: Vec<u8>,
     port: u16,
     ca: std::path::PathBuf,
 }
@@ -57,25 +59,17 @@ impl Publisher {
         world: &World,
         host: &HostId,
         number: u8,
-        host_key: &Secret<Host>,
+        host_seed: [u8; 32],
         host_token: &[u8],
     ) -> Self {
         let sandbox = SandboxId::new(&format!("build-{number}")).unwrap();
-        let seed = [number; 32];
-        let key = Secret::<Sandbox>::from_seed(&Zeroizing::new(seed)).public();
-        let token = token::mint_sandbox(
-            host_key,
-            host_token,
-            &sandbox,
-            &key,
-            [number; 8],
-            wait::now(),
-        );
         Self {
             host: host.clone(),
             sandbox,
-            seed,
-            token: token.unwrap(),
+            seed: [number; 32],
+            number,
+            host_seed,
+            host_token: host_token.to_vec(),
             port: world.port,
             ca: world.path("broker/keys/ca.crt"),
         }
@@ -83,6 +77,20 @@ impl Publisher {
 
     pub(crate) fn key(&self) -> Public<Sandbox> {
         self.secret().public()
+    }
+
+    /// A fresh one each time: they last for minutes, and a thousand kills for longer.
+    fn token(&self) -> Vec<u8> {
+        let host_key = Secret::<Host>::from_seed(&Zeroizing::new(self.host_seed));
+        let token = token::mint_sandbox(
+            &host_key,
+            &self.host_token,
+            &self.sandbox,
+            &self.key(),
+            [self.number; 8],
+            wait::now(),
+        );
+        token.unwrap()
     }
 
     fn secret(&self) -> Secret<Sandbox> {
@@ -93,7 +101,7 @@ impl Publisher {
     pub(crate) fn connect(&self) -> anyhow::Result<Client> {
         let client_id = format!("{}/{}", self.host, self.sandbox);
         let mut client = Client::dial(self.port, &self.ca)?;
-        match client.connect(&client_id, &self.token, &self.secret())? {
+        match client.connect(&client_id, &self.token(), &self.secret())? {
             Said::ConnAck(ReasonCode::SUCCESS) => Ok(client),
             other => bail!("the broker said {other:?}"),
         }

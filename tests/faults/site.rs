@@ -45,7 +45,7 @@ impl Site {
         let host_key = Secret::<Host>::from_seed(&Zeroizing::new([102; 32]));
         enroll::add_dispatcher(&world, &dispatcher).unwrap();
         let token = enroll::enroll(&world, &host, &dispatcher, &host_key, &mut Vec::new()).unwrap();
-        let publisher = Publisher::new(&world, &host, 1, &host_key, &token);
+        let publisher = Publisher::new(&world, &host, 1, [102; 32], &token);
         Self {
             world,
             publisher,

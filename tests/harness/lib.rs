@@ -10,5 +10,6 @@ pub mod local;
 pub mod programs;
 pub mod python;
 pub mod sockets;
+pub mod sse;
 pub mod wait;
 pub mod world;

@@ -44,6 +44,15 @@ pub fn until_ok<T, E>(span: Duration, mut condition: impl FnMut() -> Result<T, E
     }
 }
 
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Lets a moment pass, so that a loop which waits for others does not spin.
+#[expect(clippy::disallowed_methods, reason = "see `until`")]
+pub fn pause() {
+    std::thread::sleep(LOOK_EVERY);
+}
+
 /// Runs `work`, and says how long it took.
 #[expect(clippy::disallowed_methods, reason = "see `until`")]
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
@@ -80,6 +89,21 @@ pub fn unix_ns() -> u64 {
         .duration_since(std::time::UNIX_EPOCH)
         .expect("a clock past 1970");
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A time in milliseconds since 1970 as people and programs write it, by the machine's own `date`.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+#[expect(clippy::expect_used, reason = "every machine that tests run on has it")]
+pub fn rfc_3339(time_ms: u64) -> String {
+    let seconds = format!("@{}.{:03}", time_ms / 1000, time_ms % 1000);
+    let said = std::process::Command::new("date")
+        .args(["-u", "-d", &seconds, "+%Y-%m-%dT%H:%M:%S.%3NZ"])
+        .output()
+        .expect("date runs");
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
 }
 
 /// Whether `condition` stays false for `span`: for what must not happen.

@@ -12,7 +12,8 @@ const ORDINARY: [&str; 4] = [
     "writing failed",
 ];
 /// The counters of refusals. Those with labels have a series for each reason.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
+    "outhaul_gate_streams_refused_total",
     "outhaul_gate_connections_ended_total",
     "outhaul_gate_packets_refused_total",
     "outhaul_gate_tokens_refused_total",

@@ -23,6 +23,7 @@ mod publish;
 mod readers;
 mod secrets;
 mod site;
+mod sse;
 mod subscribe;
 mod system;
 mod table;

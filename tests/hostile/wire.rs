@@ -94,6 +94,11 @@ impl Wire {
         &self.unread
     }
 
+    /// Takes what came.
+    pub(crate) fn forget(&mut self) {
+        self.unread.clear();
+    }
+
     /// Looks at the socket. It only reads: what could not be written is not tried again.
     pub(crate) fn look(&mut self, wait: Duration) -> Came {
         let StreamOwned { conn, sock } = &mut self.stream;

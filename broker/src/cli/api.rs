@@ -63,7 +63,7 @@ pub(crate) struct Status {
     pub(crate) next_offset: u64,
 }
 
-/// Where a command stands in the journal.
+/// Where something stands in the journal.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Submitted {
     pub(crate) offset: u64,
@@ -184,6 +184,13 @@ pub(crate) async fn history(client: &Client) -> anyhow::Result<Option<History>> 
         Err(error) if is_unreachable(&error) => Err(error.context("ask for incarnations")),
         Err(_) => Ok(None),
     }
+}
+
+/// The first offset that came at a time or later, by the broker's clock.
+pub(crate) async fn offset_since(client: &Client, time: UnixMillis) -> anyhow::Result<u64> {
+    let path = format!("/v1/offset?since_ms={}", time.0);
+    let found: Submitted = client.get(&path).await.context("look for a time")?;
+    Ok(found.offset)
 }
 
 /// Hands in a signed command.

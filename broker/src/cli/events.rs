@@ -9,6 +9,7 @@ use super::{
     output::Form,
     verify::Start,
 };
+use crate::{core::span::Moment, shell::clock};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsArgs {
@@ -22,15 +23,27 @@ pub(super) struct EventsArgs {
     #[arg(long, short = 'f')]
     follow: bool,
     /// Start at this record [default: the first; with --follow, the next]
-    #[arg(long, value_name = "OFFSET")]
+    #[arg(long, value_name = "OFFSET", conflicts_with = "since")]
     from: Option<u64>,
+    /// Start with what came at this time or later, by the broker's clock: 2026-11-28T05:00:00Z, 2026-11-28, or 10m for so long ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// End before what came at this time or later
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    until: Option<Moment>,
 }
 
 pub(super) async fn execute(context: &Context, args: EventsArgs) -> anyhow::Result<u8> {
-    let from = match args.from {
-        Some(from) => from,
-        None if args.follow => api::status(&context.client).await?.next_offset,
-        None => 0,
+    let now = clock::unix();
+    let to = match args.until {
+        Some(until) => Some(api::offset_since(&context.client, until.at(now)).await?),
+        None => None,
+    };
+    let from = match (args.from, args.since) {
+        (Some(from), _) => from,
+        (None, Some(since)) => api::offset_since(&context.client, since.at(now)).await?,
+        (None, None) if args.follow => api::status(&context.client).await?.next_offset,
+        (None, None) => 0,
     };
     let start = if from == 0 {
         Start::Origin
@@ -39,6 +52,7 @@ pub(super) async fn execute(context: &Context, args: EventsArgs) -> anyhow::Resu
     };
     let query = Query {
         from,
+        to,
         host: args.host,
         sandbox: args.sandbox,
         follow: args.follow,

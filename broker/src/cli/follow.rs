@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Query {
     /// The first offset.
     pub(crate) from: u64,
+    /// The first offset that is not wanted any more; none for all.
+    pub(crate) to: Option<u64>,
     /// Only this host's.
     pub(crate) host: Option<HostId>,
     /// Only this sandbox's.
@@ -41,6 +43,9 @@ pub(crate) struct Query {
 impl Query {
     fn path(&self, from: u64) -> String {
         let mut path = format!("/v1/records?from={from}&follow={}", self.follow);
+        if let Some(to) = self.to {
+            path.push_str(&format!("&to={to}"));
+        }
         if let Some(host) = &self.host {
             path.push_str(&format!("&host={host}"));
         }
@@ -256,6 +261,7 @@ impl Follower {
         let found = api::sandbox(&self.client, host, sandbox).await?;
         let query = Query {
             from: found.first_offset.unwrap_or(0),
+            to: None,
             host: Some(host.clone()),
             sandbox: Some(sandbox.clone()),
             follow: false,

@@ -5,15 +5,20 @@ use super::{
     follow::{Follower, Query},
     output::Form,
     run::TAIL_WAIT,
-    verify::Start,
+    verify::{Start, What},
     watch::{Phase, Watch},
 };
+use crate::{core::span::Moment, shell::clock};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogsArgs {
     /// Go on until the sandbox ends
     #[arg(long, short = 'f')]
     follow: bool,
+    /// Show what came at this time or later, by the broker's clock: 2026-11-28T05:00:00Z, 2026-11-28, or 10m for so long ago. What was
+    /// before is verified all the same
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
     /// The sandbox, or HOST/SANDBOX where two hosts have one of that name
     #[arg(value_name = "SANDBOX")]
     name: api::Name,
@@ -23,9 +28,14 @@ pub(super) async fn execute(context: &Context, args: LogsArgs) -> anyhow::Result
     let found = api::find(&context.client, &args.name).await?;
     let query = Query {
         from: found.first_offset.unwrap_or(0),
+        to: None,
         host: Some(found.host.clone()),
         sandbox: Some(found.sandbox.clone()),
         follow: args.follow,
+    };
+    let shown_from = match args.since {
+        Some(since) => api::offset_since(&context.client, since.at(clock::unix())).await?,
+        None => 0,
     };
     let client = context.client.clone();
     let mut follower = Follower::new(client, context.known_hosts()?, query, Start::Origin);
@@ -47,7 +57,10 @@ pub(super) async fn execute(context: &Context, args: LogsArgs) -> anyhow::Result
         let Some(lines) = lines else { break };
         for line in lines {
             watch.note(&line);
-            context.output.line(&line, Form::Plain)?;
+            let is_old = line.offset < shown_from && matches!(line.what, What::Event(_));
+            if !is_old {
+                context.output.line(&line, Form::Plain)?;
+            }
         }
     }
     remark(context, &watch, is_closed(&follower))?;

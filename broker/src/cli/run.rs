@@ -172,6 +172,7 @@ async fn launch(context: &mut Context, args: RunArgs, patience: Patience) -> any
     }
     let query = Query {
         from: sent.offset,
+        to: None,
         host: Some(host.clone()),
         sandbox: Some(sandbox.clone()),
         follow: true,

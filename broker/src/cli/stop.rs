@@ -45,6 +45,7 @@ pub(super) async fn execute(context: &mut Context, args: StopArgs) -> anyhow::Re
         .with_context(|| format!("stop {sandbox} on {host}"))?;
     let query = Query {
         from: sent.offset,
+        to: None,
         host: Some(host.clone()),
         sandbox: Some(sandbox.clone()),
         follow: true,

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use protocol::time::UnixMillis;
 
-const MILLIS_PER_DAY: u64 = 24 * 3600 * 1000;
-
-/// Digits after the point that are read; more are refused rather than rounded.
-const FRACTION_DIGITS_MAX: usize = 9;
+use crate::core::span::{self, MILLIS_PER_DAY, scaled, split_unit};
 
 /// Why a text is no size, duration or count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,63 +44,9 @@ pub(crate) fn parse_cpus(text: &str) -> Result<u64, BadUnit> {
         .ok_or(BadUnit::Cpus)
 }
 
-/// Reads a duration: `90s`, `10m`, `1h30m`, `7d`, `250ms`; a bare number counts seconds.
+/// Reads a duration, as [`span::parse`] does.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
-    let mut rest = text.trim();
-    let mut total_ms: u64 = 0;
-    if rest.is_empty() {
-        return Err(BadUnit::Duration);
-    }
-    while !rest.is_empty() {
-        let (number, after) = split_unit(rest);
-        let unit_bytes = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
-        let (unit, next) = after
-            .split_at_checked(unit_bytes)
-            .ok_or(BadUnit::Duration)?;
-        let unit_ms = match unit {
-            "ms" => 1,
-            "" | "s" => 1000,
-            "m" | "min" => 60_000,
-            "h" => 3_600_000,
-            "d" => MILLIS_PER_DAY,
-            _ => return Err(BadUnit::Duration),
-        };
-        total_ms = scaled(number, unit_ms)
-            .and_then(|part| total_ms.checked_add(part))
-            .ok_or(BadUnit::Duration)?;
-        rest = next;
-    }
-    Ok(Duration::from_millis(total_ms))
-}
-
-/// Splits `1.5GiB` into `1.5` and `GiB`.
-fn split_unit(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    text.split_at_checked(end).unwrap_or((text, ""))
-}
-
-/// A decimal number times `unit`, rounded down; in integers, so that `0.1` is what it says.
-fn scaled(number: &str, unit: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let is_number = !whole.is_empty()
-        && whole
-            .bytes()
-            .chain(fraction.bytes())
-            .all(|b| b.is_ascii_digit())
-        && fraction.len() <= FRACTION_DIGITS_MAX
-        && !number.ends_with('.');
-    if !is_number {
-        return None;
-    }
-    let whole = u128::from(whole.parse::<u64>().ok()?);
-    let part = u128::from(format!("0{fraction}").parse::<u64>().ok()?);
-    let divisor = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let unit = u128::from(unit);
-    u64::try_from(whole * unit + part * unit / divisor).ok()
+    span::parse(text).ok_or(BadUnit::Duration)
 }
 
 /// A size for people: `512 B`, `1.5 KiB`, `2.0 GiB`.

@@ -115,13 +115,20 @@ pub(super) fn show(context: &Context, check: &Check, fault: Option<Fault>) -> an
     }
 }
 
+/// The verdict in a line.
+pub(super) fn headline(check: &Check, fault: Option<Fault>) -> String {
+    let text = as_text(check, fault);
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 fn as_text(check: &Check, fault: Option<Fault>) -> String {
     let found = check.found();
-    let events = check.stream().map_or(0, |stream| stream.events());
+    let events = check.events();
     let what = format!("{events} events in {} batches", found.batches);
     let (host, sandbox) = (&check.opening().host, &check.opening().sandbox);
     let mut text = match fault {
         Some(fault) => format!("BAD, {fault}\nverified before it: {what} of {host}/{sandbox}\n"),
+        None if check.misses_beginning() => format!("OK, part: {what} of {host}/{sandbox}\n"),
         None if check.is_whole() => format!("OK, whole: {what} of {host}/{sandbox}\n"),
         None => format!("OK, open: {what} of {host}/{sandbox}\n"),
     };
@@ -159,6 +166,18 @@ fn missing(check: &Check, fault: Option<Fault>) -> Vec<String> {
     if let Some(Why::Stream(StreamError::Gap { expected, found })) = fault.map(|fault| fault.why) {
         missing.push(format!("batches {expected} to {}", found - 1));
     }
+    if check.misses_beginning() {
+        let before = check.stream().map_or(0, |stream| stream.events_before());
+        missing.push(format!(
+            "the beginning: what came before event {before} is not in this file, and nothing here proves it"
+        ));
+    }
+    if found.earlier > 0 {
+        let earlier = found.earlier;
+        missing.push(format!(
+            "{earlier} batches from before its first one: signed, and delivered again without what they follow"
+        ));
+    }
     if fault.is_none() && !check.is_whole() {
         missing.push("the closing head, and with it maybe the tail".to_owned());
     }
@@ -184,10 +203,12 @@ fn missing(check: &Check, fault: Option<Fault>) -> Vec<String> {
     missing
 }
 
-fn as_json(check: &Check, fault: Option<Fault>) -> Value {
+/// The verdict and all that it rests on.
+pub(super) fn as_json(check: &Check, fault: Option<Fault>) -> Value {
     let found = check.found();
     let verdict = match fault {
         Some(_) => "bad",
+        None if check.misses_beginning() => "part",
         None if check.is_whole() => "whole",
         None => "open",
     };
@@ -198,7 +219,9 @@ fn as_json(check: &Check, fault: Option<Fault>) -> Value {
         "reason": fault.map(|fault| fault.why.to_string()),
         "missing": missing(check, fault),
         "host": check.opening().host, "sandbox": check.opening().sandbox,
-        "events": check.stream().map_or(0, |stream| stream.events()),
+        "events": check.events(),
+        "events_before": check.stream().map_or(0, |stream| stream.events_before()),
+        "has_end": check.is_whole(),
         "batches": found.batches, "purged_batches": found.purged, "purged_events": found.purged_events, "redelivered": found.redelivered,
         "dropped_before_sealing": found.dropped, "exit_code": found.exit_code,
         "reports": found.reports, "commands": found.commands, "commands_judged": check.judges_commands(),

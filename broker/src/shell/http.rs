@@ -1,12 +1,15 @@
 //! HTTP/1.1: on the TLS port, for hosts and probes; and the way that any HTTP connection is served here.
 //!
-//! Three routes for strangers: `/livez`, `/readyz`, and the token exchange; and `/metrics` for a reader that may see them. Everything is bounded: headers, bodies,
-//! and the wait for each.
+//! Three routes for strangers: `/livez`, `/readyz`, and the token exchange; and for readers `/metrics` and `/v1/events`, each for those
+//! that may. Everything is bounded: headers, bodies, and the wait for each.
+
+mod events;
+mod pieces;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -29,11 +32,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::metrics::{CONTENT_TYPE as CONTENT_TYPE_METRICS, Metrics, exposition};
+use super::{
+    connection::Gate,
+    listener::Stay,
+    metrics::{CONTENT_TYPE as CONTENT_TYPE_METRICS, Metrics, exposition},
+    registry::Registry,
+};
 use crate::{
-    core::reader::Rights,
+    core::{reader::Rights, sse::bearer},
     drive::{Denied, Plane},
 };
+use events::Streams;
+
+pub(in crate::shell) use pieces::{Broken, Pieces, body};
 
 /// How long the head of a request may take to arrive, and how long a connection may idle between two.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
@@ -50,37 +61,45 @@ pub struct Web {
     routes: Router,
 }
 
+/// What the routes answer from. Cheap to clone.
+#[derive(Clone, Debug)]
+struct Site {
+    plane: Plane,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    streams: Arc<Streams>,
+}
+
 impl Web {
-    /// The routes, answered by `plane`; `metrics` is for a reader that may see them.
+    /// The routes, for those who come through `gate`.
     #[must_use]
-    pub fn new(plane: Plane, metrics: Arc<Metrics>) -> Self {
+    pub fn new(gate: &Gate) -> Self {
+        let site = Site {
+            plane: gate.plane.clone(),
+            registry: gate.registry.clone(),
+            metrics: Arc::clone(&gate.metrics),
+            streams: Arc::default(),
+        };
         let routes = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route(CHALLENGE_PATH, post(challenge))
             .route(EXCHANGE_PATH, post(exchange))
-            .route(
-                "/metrics",
-                get(
-                    move |State(plane): State<Plane>, headers: HeaderMap| async move {
-                        show_metrics(&plane, &metrics, &headers).await
-                    },
-                ),
-            )
+            .route("/metrics", get(show_metrics))
+            .route("/v1/events", get(events::stream))
             .layer(DefaultBodyLimit::max(EXCHANGE_BYTES_MAX))
             .layer(axum::middleware::from_fn(within_time))
-            .with_state(plane);
+            .with_state(site);
         Self { routes }
     }
 
-    /// Serves one connection to its end. How long it may live, the listener says.
-    pub async fn serve<S>(&self, stream: S)
+    /// Serves one connection to its end. How long it may live, the listener says, and `stay` may change.
+    pub async fn serve<S>(&self, stream: S, stay: Arc<Stay>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Err(error) =
-            serve_connection(stream, self.routes.clone(), std::future::pending()).await
-        {
+        let routes = self.routes.clone().layer(Extension(stay));
+        if let Err(error) = serve_connection(stream, routes, std::future::pending()).await {
             tracing::trace!(%error, "an HTTPS connection broke");
         }
     }
@@ -126,7 +145,7 @@ async fn livez() -> Response {
 }
 
 /// Ready: what it needs to keep its promises works.
-async fn readyz(State(plane): State<Plane>) -> Response {
+async fn readyz(State(Site { plane, .. }): State<Site>) -> Response {
     let health = plane.health().await;
     let status = if health.reasons.is_empty() {
         StatusCode::OK
@@ -146,10 +165,11 @@ async fn readyz(State(plane): State<Plane>) -> Response {
 }
 
 /// For Prometheus, with a reader's token as bearer token (RFC 6750). What is wrong with it, nobody is told.
-async fn show_metrics(plane: &Plane, metrics: &Metrics, headers: &HeaderMap) -> Response {
+async fn show_metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let (plane, metrics) = (&site.plane, &*site.metrics);
     let token = headers
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        .and_then(|value| bearer(value.as_bytes()));
     let reader = token.map(|token| plane.check_reader(token, plane.now()));
     let may = match &reader {
         Some(Ok(reader)) => matches!(reader.rights(), Rights::Read { metrics: true, .. }),
@@ -168,7 +188,7 @@ async fn show_metrics(plane: &Plane, metrics: &Metrics, headers: &HeaderMap) -> 
     (StatusCode::UNAUTHORIZED, [challenge, no_store]).into_response()
 }
 
-async fn challenge(State(plane): State<Plane>) -> Response {
+async fn challenge(State(Site { plane, .. }): State<Site>) -> Response {
     match plane.challenge() {
         Ok(challenge) => cbor_response(StatusCode::OK, cbor::to_vec(&challenge)),
         Err(error) => {
@@ -178,7 +198,7 @@ async fn challenge(State(plane): State<Plane>) -> Response {
     }
 }
 
-async fn exchange(State(plane): State<Plane>, request: Bytes) -> Response {
+async fn exchange(State(Site { plane, .. }): State<Site>, request: Bytes) -> Response {
     match plane.exchange(request.into()).await {
         Ok(grant) => cbor_response(StatusCode::OK, cbor::to_vec(&grant)),
         Err(refusal) => refused(&plane, refusal),

@@ -18,6 +18,7 @@ mod reader;
 mod recover;
 mod rewrite;
 mod segment;
+mod since;
 mod summary;
 mod tail;
 mod writer;

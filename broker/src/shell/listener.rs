@@ -5,6 +5,7 @@
 //! sandboxes may share one; whoever is silent is sent away without ever taking room.
 
 mod door;
+mod stay;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,8 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout, timeout_at},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -31,11 +32,12 @@ use crate::core::{
     network::Network,
     proxy_protocol::{HEAD_BYTES, HEADER_BYTES_MAX, Parsed, parse},
 };
-use door::{Door, Stranger, Unnamed, Visitor};
+use door::{Door, Unnamed, Visitor};
 
 pub use door::{
     DELAY_MAX, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VISITORS_MAX, VISITORS_PER_ADDRESS_MAX,
 };
+pub use stay::Stay;
 
 /// Connections that the kernel has made and we have not accepted yet: a fleet comes back within one turn of ours, and past this each
 /// of them would try again a second later, or three, or seven. The kernel has a limit of its own, `net.core.somaxconn`.
@@ -44,7 +46,7 @@ pub const BACKLOG: u32 = 4096;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP connections at once. Hosts come once an hour for a token.
 pub const HTTP_MAX: usize = 256;
-/// The longest an HTTP connection may last.
+/// The longest an HTTP connection may last, but for a reader's stream.
 pub const HTTP_WAIT: Duration = Duration::from_secs(60);
 /// The first byte of a CONNECT.
 const MQTT_FIRST_BYTE: u8 = 0x10;
@@ -82,7 +84,7 @@ pub async fn serve<F, H>(
     proxies: Vec<Network>,
     serve_http: F,
 ) where
-    F: Fn(TlsStream<TcpStream>, SocketAddr) -> H + Clone + Send + Sync + 'static,
+    F: Fn(TlsStream<TcpStream>, SocketAddr, Arc<Stay>) -> H + Clone + Send + Sync + 'static,
     H: Future<Output = ()> + Send + 'static,
 {
     let door = Door::default();
@@ -161,7 +163,7 @@ struct Arrival {
 impl Arrival {
     async fn serve<F, H>(self, serve_http: F)
     where
-        F: Fn(TlsStream<TcpStream>, SocketAddr) -> H,
+        F: Fn(TlsStream<TcpStream>, SocketAddr, Arc<Stay>) -> H,
         H: Future<Output = ()>,
     {
         let Self {
@@ -218,10 +220,10 @@ impl Arrival {
             Ok(Speech::Mqtt) => Box::pin(gate.serve(stream, until, stranger)).await,
             Ok(Speech::Http) => {
                 gate.metrics.http.add();
-                // Over HTTP nobody ever proves who they are: they stay strangers to the end, and no address has more than its share of
-                // the room.
+                // Who proves nothing stays a stranger to the end, and no address has more than its share of the room.
                 if let Ok(Ok(room)) = timeout_at(until.into(), http.acquire_owned()).await {
-                    Box::pin(serve_within(serve_http(*stream, peer), (room, stranger))).await;
+                    let (stay, limit) = Stay::new((room, stranger), HTTP_WAIT);
+                    Box::pin(limit.hold(serve_http(*stream, peer, stay))).await;
                 }
             }
             Ok(Speech::Unknown) | Err(_) => gate.metrics.unknown.add(),
@@ -246,11 +248,6 @@ async fn read_header(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
             }
         }
     }
-}
-
-async fn serve_within(serving: impl Future<Output = ()>, room: (OwnedSemaphorePermit, Stranger)) {
-    let _ = timeout(HTTP_WAIT, serving).await;
-    drop(room);
 }
 
 /// What a client speaks: what it agreed to by ALPN, or what it begins with.

@@ -49,6 +49,12 @@ pub struct Metrics {
     pub stored: Counter,
     /// Messages that were larger than their client takes.
     pub skipped: Counter,
+    /// Streams of events over HTTPS that were begun.
+    pub streams: Counter,
+    /// How they ended, in our words.
+    streams_ended: Tally<&'static str>,
+    /// Requests for one that got none, by a word of ours.
+    streams_refused: Tally<&'static str>,
     /// How MQTT connections ended: the code that the client was told, if any, and why.
     endings: Tally<(Option<ReasonCode>, &'static str)>,
     /// Packets that were answered with a refusal while their connection went on.
@@ -77,6 +83,16 @@ impl Metrics {
     /// Counts a token that opened nothing.
     pub fn refuse_token(&self, why: &'static str) {
         self.tokens.add(why);
+    }
+
+    /// Counts a request for a stream of events that got none.
+    pub fn refuse_stream(&self, why: &'static str) {
+        self.streams_refused.add(why);
+    }
+
+    /// Counts how a stream of events ended.
+    pub fn end_stream(&self, why: &'static str) {
+        self.streams_ended.add(why);
     }
 
     /// How many connections were ended with `reason`.
@@ -124,9 +140,22 @@ impl Metrics {
         for (why, count) in self.tokens.counts() {
             page.sample(name, &[("why", why)], count);
         }
+        let name = "outhaul_gate_streams_ended_total";
+        page.counter(name, "Streams of events over HTTPS that ended, by why.");
+        for (why, count) in self.streams_ended.counts() {
+            page.sample(name, &[("why", why)], count);
+        }
+        let name = "outhaul_gate_streams_refused_total";
+        page.counter(
+            name,
+            "Requests for a stream of events that got none, by why.",
+        );
+        for (why, count) in self.streams_refused.counts() {
+            page.sample(name, &[("why", why)], count);
+        }
     }
 
-    fn plain(&self) -> [(&'static str, &'static str, &Counter); 14] {
+    fn plain(&self) -> [(&'static str, &'static str, &Counter); 15] {
         [
             (
                 "outhaul_gate_tcp_accepted_total",
@@ -172,6 +201,11 @@ impl Metrics {
                 "outhaul_gate_mqtt_total",
                 "Connections that spoke MQTT.",
                 &self.mqtt,
+            ),
+            (
+                "outhaul_gate_streams_total",
+                "Streams of events over HTTPS that were begun.",
+                &self.streams,
             ),
             (
                 "outhaul_gate_admitted_total",

@@ -30,6 +30,11 @@ impl File {
         Self { bytes, offset: 20 }
     }
 
+    /// A part of a stream, the `launched` report first.
+    pub(crate) fn part() -> Self {
+        Self::starting(opening_of_part()).report(&launched_report())
+    }
+
     /// The file of a sandbox whose `launched` report comes first.
     pub(crate) fn launched() -> Self {
         Self::new().report(&launched_report())
@@ -95,6 +100,16 @@ impl File {
 
 pub(crate) fn opening(sandbox: &str) -> Vec<u8> {
     array(&[text("outhaul-stream"), uint(1), text(HOST), text(sandbox)])
+}
+
+/// The opening of a file that may begin in the middle of its stream.
+pub(crate) fn opening_of_part() -> Vec<u8> {
+    array(&[
+        text("outhaul-stream-part"),
+        uint(1),
+        text(HOST),
+        text(SANDBOX),
+    ])
 }
 
 /// A record of the file's host and sandbox.

@@ -83,6 +83,7 @@ fn strangers_bytes(bytes: &[u8]) {
 
 fn opening() -> Opening {
     Opening {
+        is_part: false,
         host: world::host(),
         sandbox: world::sandbox(),
     }

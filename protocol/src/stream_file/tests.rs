@@ -15,6 +15,7 @@ const TIME: UnixMillis = UnixMillis(1_800_000_000_000);
 
 fn opening() -> Opening {
     Opening {
+        is_part: false,
         host: HostId::new("edge-1").unwrap(),
         sandbox: SandboxId::new("build-7").unwrap(),
     }
@@ -29,7 +30,7 @@ fn sandbox_key() -> Secret<Sandbox> {
 }
 
 fn record(kind: Kind, payload: Vec<u8>) -> Record {
-    let Opening { host, sandbox } = opening();
+    let Opening { host, sandbox, .. } = opening();
     let (sandbox, received) = if kind == Kind::Succession {
         (None, UnixMillis(0))
     } else {
@@ -103,7 +104,7 @@ fn event(kind: EventKind, value: u64) -> Event<'static> {
 
 /// Batches of 2, 1 and 2 events; the last is closing.
 fn batches() -> Vec<Vec<u8>> {
-    let Opening { host, sandbox } = opening();
+    let Opening { host, sandbox, .. } = opening();
     let mut writer = Writer::new(sandbox_key(), stream_id(&host, &sandbox), [7; 8]);
     let mut seal = |events: &[Event<'_>], closing| {
         assert!(events.iter().all(|event| writer.push(event)));
@@ -184,6 +185,7 @@ fn a_whole_file_verifies_and_says_what_is_in_it() {
             purged: 0,
             purged_events: 0,
             redelivered: 0,
+            earlier: 0,
             dropped: 9,
             exit_code: Some(3),
             reports: 2,

@@ -181,6 +181,7 @@ async fn a_host_with_another_key_than_the_pinned_one_is_not_believed() {
 fn a_query_is_a_path() {
     let query = Query {
         from: 3,
+        to: None,
         host: HostId::new("edge-1").ok(),
         sandbox: SandboxId::new("build-7").ok(),
         follow: true,

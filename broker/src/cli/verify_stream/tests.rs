@@ -33,6 +33,7 @@ fn records() -> Vec<Record> {
 
 fn file(records: &[Record]) -> Vec<u8> {
     let opening = Opening {
+        is_part: false,
         host: host(),
         sandbox: sandbox(),
     };

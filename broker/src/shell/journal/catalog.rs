@@ -151,6 +151,22 @@ impl Catalog {
         self.before
     }
 
+    /// The first offsets of all segments, ascending.
+    pub(super) fn segments(&self) -> Vec<u64> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// The offsets of the index in the segment `first`, ascending.
+    pub(super) fn marks(&self, first: u64) -> Vec<u64> {
+        let segments = self.lock();
+        let marks = segments.get(&first).map(|segment| &segment.marks);
+        marks
+            .into_iter()
+            .flatten()
+            .map(|mark| mark.offset)
+            .collect()
+    }
+
     /// There is a segment, with this much in it.
     pub(super) fn add(&self, first: u64, end_bytes: u64) {
         self.add_rewritten(first, end_bytes, 0, first);

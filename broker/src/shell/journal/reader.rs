@@ -58,6 +58,22 @@ pub struct OwnedRecord {
     pub is_purged: bool,
 }
 
+impl OwnedRecord {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_record(&self) -> Record<'_> {
+        Record {
+            offset: self.offset,
+            time_ms: self.time_ms,
+            kind: self.kind,
+            host: &self.host,
+            sandbox: self.sandbox.as_deref(),
+            payload: &self.payload,
+            is_purged: self.is_purged,
+        }
+    }
+}
+
 impl From<Record<'_>> for OwnedRecord {
     fn from(record: Record<'_>) -> Self {
         Self {

@@ -6,7 +6,10 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
@@ -47,10 +50,11 @@ impl Port {
                 .unwrap();
         let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = |mut stream: TlsStream<TcpStream>, peer: SocketAddr| async move {
+        let answer = |mut stream: TlsStream<TcpStream>, peer: SocketAddr, stay| async move {
             if peer.ip() == IpAddr::from(SLOW) {
                 std::future::pending::<()>().await;
             }
+            drop::<Arc<Stay>>(stay);
             stream.write_all(b"http").await.unwrap();
             stream.shutdown().await.unwrap();
         };

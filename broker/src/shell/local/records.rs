@@ -1,17 +1,11 @@
 //! The journal, as a stream of records: a CBOR sequence (RFC 8742) of arrays of six.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use hyper::body::Frame;
 use protocol::{
     hole::{Causes, Hole},
     id::SandboxId,
@@ -19,18 +13,21 @@ use protocol::{
     time::UnixMillis,
 };
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api,
-    answer::{Answer, No},
+    answer::{Answer, No, ok},
     host::read_host,
     route::query,
 };
 use crate::{
     core::{incarnation::History, journal::RecordKind},
     drive::Plane,
-    shell::journal::{Filter, Item, Reader},
+    shell::{
+        http::{Broken, Pieces, body},
+        journal::{Filter, Item, Reader},
+    },
 };
 
 /// Media type of a CBOR sequence.
@@ -47,6 +44,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(super) struct Wanted {
     #[serde(default)]
     from: u64,
+    /// The first offset that is not wanted any more.
+    to: Option<u64>,
     host: Option<String>,
     sandbox: Option<String>,
     kind: Option<String>,
@@ -68,9 +67,9 @@ pub(super) async fn stream(
         ));
     };
     let reader = api.plane.journal().reader(wanted.from, filter);
-    let (pieces, received) = mpsc::channel(PIECES_MAX);
-    tokio::spawn(read(api, reader, wanted.follow, pieces, place));
-    let mut response = Response::new(Body::new(Pieces { received }));
+    let (pieces, body) = body(PIECES_MAX);
+    tokio::spawn(read(api, reader, wanted, pieces, place));
+    let mut response = Response::new(body);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
@@ -102,12 +101,13 @@ fn filter(wanted: &Wanted) -> Result<Filter, No> {
 async fn read(
     mut api: Api,
     mut reader: Reader,
-    follow: bool,
-    pieces: mpsc::Sender<Result<Bytes, Broken>>,
+    wanted: Wanted,
+    pieces: Pieces,
     place: OwnedSemaphorePermit,
 ) {
     let mut committed = api.plane.journal().committed();
-    loop {
+    let to = wanted.to.unwrap_or(u64::MAX);
+    while reader.position() < to {
         let live = reader.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
         let step = match live {
             Some(batch) => Ok((reader, batch)),
@@ -129,7 +129,7 @@ async fn read(
         };
         reader = back;
         let mut piece = Vec::new();
-        let items = batch.items.iter();
+        let items = batch.items.iter().filter(|item| offset_of(item) < to);
         items.for_each(|item| put(&mut piece, item, api.plane.history()));
         if !piece.is_empty() && pieces.send(Ok(Bytes::from(piece))).await.is_err() {
             break;
@@ -139,7 +139,7 @@ async fn read(
         }
         let next = reader.position();
         let more = async {
-            follow
+            wanted.follow
                 && committed
                     .wait_for(|committed| *committed > next)
                     .await
@@ -155,6 +155,31 @@ async fn read(
         }
     }
     drop(place);
+}
+
+const fn offset_of(item: &Item) -> u64 {
+    match item {
+        Item::Gap { from, .. } => *from,
+        Item::Record(record) => record.offset,
+    }
+}
+
+/// A time, and where it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct When {
+    since_ms: u64,
+}
+
+/// The first offset that came at a time or later.
+pub(super) async fn offset(
+    State(api): State<Api>,
+    when: Result<Query<When>, QueryRejection>,
+) -> Answer {
+    let When { since_ms } = query(when)?;
+    let find = move |plane: &Plane| plane.journal().offset_since(since_ms);
+    let offset = api.plane.blocking(find).await?;
+    ok(serde_json::json!({ "offset": offset }))
 }
 
 fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
@@ -188,29 +213,5 @@ fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
                 &record.payload,
             );
         }
-    }
-}
-
-/// The journal could not be read on: the client sees its stream break off, and never takes it for the end.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the journal cannot be read")]
-struct Broken;
-
-/// The body: pieces as they are read.
-struct Pieces {
-    received: mpsc::Receiver<Result<Bytes, Broken>>,
-}
-
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        self.received
-            .poll_recv(context)
-            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

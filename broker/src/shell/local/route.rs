@@ -56,6 +56,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/incarnations", get(backup::history))
         .route("/v1/backups", post(backup::begin))
         .route("/v1/backups/extents", get(backup::extents))
+        .route("/v1/offset", get(records::offset))
         .route("/v1/audit", get(audit))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))

@@ -2,7 +2,7 @@
 
 use super::{MALFORMED, SIGNATURE, UNKNOWN_KEY, stream::refused};
 use crate::{
-    file::{BATCH, File, launched_report, record, record_at, succession_record},
+    file::{BATCH, File, launched_report, opening_of_part, record, record_at, succession_record},
     forge::Envelope,
     item::{array, bytes, text, uint},
     message::{
@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(waiting());
     all.extend(commands());
     all.extend(chains());
+    all.extend(parts());
     all
 }
 
@@ -217,6 +218,52 @@ fn commands() -> Vec<Vector> {
             &command_envelope(long).seal(),
             "expired",
             "10, 6: expires − issued ≤ COMMAND_LIFE_MS_MAX, whatever the time is",
+        ),
+    ]
+}
+
+/// A part may begin anywhere, and nothing more.
+fn parts() -> Vec<Vector> {
+    let [one, two, last] = three();
+    let fork = {
+        let mut chain = Chain::new();
+        chain.next(&[started()]);
+        chain.next(&[line("another world")])
+    };
+    let stranger = {
+        let mut signed = one.clone();
+        let end = signed.len() - array(&[started(), line("hello")]).len() - 1;
+        signed[end] ^= 1;
+        signed
+    };
+    vec![
+        refused(
+            "part-without-a-batch-in-the-middle",
+            File::part().batches([&one, &last]),
+            3,
+            "events: batches are missing: expected batch 1, found 2",
+            "8.7, 8: of a part too, behind its first batch",
+        ),
+        refused(
+            "part-with-a-fork-of-its-first-batch",
+            File::part().batches([&two, &fork]),
+            3,
+            "events: the batch does not follow from the one before it",
+            "8.7, 7: of a part too, from its first batch on",
+        ),
+        refused(
+            "part-whose-earlier-batch-is-not-signed",
+            File::part().batches([&two, &stranger]),
+            3,
+            "events: the head is not signed by the sandbox's key",
+            "10, 5: a batch before a part's first is signed all the same",
+        ),
+        refused(
+            "part-without-the-report-that-names-the-key",
+            File::starting(opening_of_part()).batches([&two, &last]),
+            1,
+            NO_KEY,
+            "10: batches that still wait at the end are bad, the first of them n",
         ),
     ]
 }

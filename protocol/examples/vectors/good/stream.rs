@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(orders());
     all.extend(others());
     all.extend(purged());
+    all.extend(parts());
     all
 }
 
@@ -205,6 +206,31 @@ fn orders() -> Vec<Vector> {
         .says(json!({"whole": true, "holes": 2})),
         good("stream-at-the-ends-of-the-journal", at_the_ends)
             .says(json!({"whole": false, "batches": 2})),
+    ]
+}
+
+/// Files that may begin in the middle.
+fn parts() -> Vec<Vector> {
+    let [one, two, last] = three();
+    let passed_on = signed_report(report(5, forwarded(&one)));
+    vec![
+        good(
+            "part-that-begins-in-the-middle",
+            File::part().batches([&two, &last]).ended(),
+        )
+        .says(json!({"part": true, "whole": false, "batches": 2, "events": 2, "earlier": 0})),
+        good(
+            "part-with-a-batch-from-before-it-that-came-again",
+            File::part().batch(&two).report(&passed_on).batch(&last),
+        )
+        .says(json!({"part": true, "batches": 2, "events": 2, "earlier": 1})),
+        good(
+            "part-that-begins-where-its-stream-does",
+            File::part().batches([&one, &two, &last]),
+        )
+        .says(json!({"part": false, "whole": true, "batches": 3, "events": 4})),
+        good("part-without-a-batch", File::part())
+            .says(json!({"part": true, "batches": 0, "events": 0})),
     ]
 }
 

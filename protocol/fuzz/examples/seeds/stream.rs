@@ -91,6 +91,7 @@ pub fn stream() {
 /// A stream file that is good, and whole: a launch, a batch that came, one that was forwarded, the end.
 fn a_stream_file() -> Vec<u8> {
     let opening = Opening {
+        is_part: false,
         host: world::host(),
         sandbox: world::sandbox(),
     };
