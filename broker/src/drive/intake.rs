@@ -6,6 +6,7 @@ use protocol::{
     id::{HostId, SandboxId},
     report::{self, News, Report},
     stream::{self, Batch},
+    time::UnixMillis,
 };
 use tokio::time::timeout;
 
@@ -68,15 +69,13 @@ impl Plane {
         sandbox: &SandboxId,
         payloads: &[Vec<u8>],
     ) -> Vec<Accepted> {
-        let stream = stream::stream_id(host, sandbox);
+        let (stream, time) = (stream::stream_id(host, sandbox), self.now());
         let marked: Vec<_> = payloads
             .iter()
             .map(|payload| {
                 let mark = BatchMark::of_stream(&stream, payload)?;
-                Some((
-                    mark,
-                    self.entry(RecordKind::Event, host, Some(sandbox), payload),
-                ))
+                let entry = entry(RecordKind::Event, (host, Some(sandbox)), time, payload);
+                Some((mark, entry))
             })
             .collect();
         let entries = marked.iter().flatten().map(|(_, entry)| entry);
@@ -155,19 +154,16 @@ impl Plane {
         let report = verified.into_value();
         let hash = *blake3::hash(&payload).as_bytes();
         let time = self.now();
-        let entry = self.entry(RecordKind::Report, host, report.news.sandbox(), &payload);
+        let sandbox = report.news.sandbox();
+        let entry = entry(RecordKind::Report, (host, sandbox), time, &payload);
         // A container can leave anything in its spool. Only what is a batch of its own is filed; the report is kept either way.
         let wrapped = match &report.news {
             News::Forwarded(forwarded) => {
                 BatchMark::read(host, &forwarded.sandbox, &forwarded.batch).map(|mark| {
+                    let whose = (host, Some(&forwarded.sandbox));
                     (
                         mark,
-                        self.entry(
-                            RecordKind::Event,
-                            host,
-                            Some(&forwarded.sandbox),
-                            &forwarded.batch,
-                        ),
+                        self::entry(RecordKind::Event, whose, time, &forwarded.batch),
                     )
                 })
             }
@@ -252,22 +248,6 @@ impl Plane {
         }
     }
 
-    fn entry<'a>(
-        &self,
-        kind: RecordKind,
-        host: &'a HostId,
-        sandbox: Option<&'a SandboxId>,
-        payload: &'a [u8],
-    ) -> Entry<'a> {
-        Entry {
-            kind,
-            host: host.as_str(),
-            sandbox: sandbox.map(SandboxId::as_str),
-            time_ms: self.now().0,
-            payload,
-        }
-    }
-
     pub(super) async fn place(&self, journal: &Journal, bytes: usize) -> Result<Slot, Accepted> {
         // Mostly there is room, and no need for a timer.
         if let Some(slot) = journal.try_reserve(bytes) {
@@ -299,5 +279,21 @@ impl Plane {
             subject,
             actor: format!("host:{host}"),
         });
+    }
+}
+
+/// What is to be journaled of this host, and of this sandbox.
+fn entry<'a>(
+    kind: RecordKind,
+    (host, sandbox): (&'a HostId, Option<&'a SandboxId>),
+    time: UnixMillis,
+    payload: &'a [u8],
+) -> Entry<'a> {
+    Entry {
+        kind,
+        host: host.as_str(),
+        sandbox: sandbox.map(SandboxId::as_str),
+        time_ms: time.0,
+        payload,
     }
 }

@@ -22,7 +22,10 @@ use super::{
     route::query,
 };
 use crate::{
-    core::{incarnation::History, journal::RecordKind},
+    core::{
+        incarnation::History,
+        journal::{ID_BYTES_MAX, RecordKind},
+    },
     drive::Plane,
     shell::{
         http::{Broken, Pieces, body},
@@ -128,7 +131,7 @@ async fn read(
             }
         };
         reader = back;
-        let mut piece = Vec::new();
+        let mut piece = Vec::with_capacity(batch.items.iter().map(room_for).sum());
         let items = batch.items.iter().filter(|item| offset_of(item) < to);
         items.for_each(|item| put(&mut piece, item, api.plane.history()));
         if !piece.is_empty() && pieces.send(Ok(Bytes::from(piece))).await.is_err() {
@@ -155,6 +158,14 @@ async fn read(
         }
     }
     drop(place);
+}
+
+/// What an item takes in a piece, or somewhat more.
+fn room_for(item: &Item) -> usize {
+    match item {
+        Item::Gap { .. } => 64,
+        Item::Record(record) => record.payload.len() + 2 * ID_BYTES_MAX,
+    }
 }
 
 const fn offset_of(item: &Item) -> u64 {
