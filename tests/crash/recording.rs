@@ -242,7 +242,8 @@ impl Descriptors {
             "goes around the recording"
         );
         let paths = self.paths(call)?;
-        if paths.is_empty() {
+        // What is in the ballast counts for nothing: it only takes room.
+        if paths.is_empty() || paths.iter().any(|path| path.ends_with("/ballast")) {
             return Ok(None);
         }
         let path = || paths.first().cloned().context("no path");
@@ -271,6 +272,8 @@ impl Descriptors {
             "mkdir" | "mkdirat" => Some(Action::MakeDirectory { path: path()? }),
             // It promises nothing.
             "sync_file_range" => None,
+            // Room, and neither size nor content.
+            "fallocate" if *call.argument(1)? == *b"FALLOC_FL_KEEP_SIZE" => None,
             // Before a file is read: where it stands.
             "lseek" => {
                 let descriptor = call.argument(0)?.split(|byte| *byte == b'<').next();

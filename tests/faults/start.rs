@@ -221,12 +221,12 @@ fn a_journal_of_a_newer_program_is_refused_and_nothing_is_touched() {
     let bytes = fs::read(&segment).unwrap();
     // Version, first offset, and the checksum over all before it: `core/journal.rs`.
     let mut header: Vec<u8> = bytes[..20].to_vec();
-    header[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    header[8..12].copy_from_slice(&3_u32.to_le_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
     file.write_all_at(&header, 0).unwrap();
     let words = [
-        "segment has format version 2, and this program reads version 1",
+        "segment has format version 3, and this program reads versions 1 and 2",
         "run the program that wrote it",
     ];
     refuses(&mut world, &words);
