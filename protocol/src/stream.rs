@@ -432,14 +432,19 @@ impl Verifier {
     }
 
     fn judge(&self, batch: &Batch<'_>) -> Result<(), StreamError> {
+        self.check_origin(batch)?;
+        self.check_order(&batch.head)
+    }
+
+    fn check_origin(&self, batch: &Batch<'_>) -> Result<(), StreamError> {
         batch
             .verify(&[self.key])
             .map_err(|_| StreamError::Signature)?;
-        let head = &batch.head;
-        if *head.stream != self.stream {
-            return Err(StreamError::Stream);
+        if *batch.head.stream == self.stream {
+            Ok(())
+        } else {
+            Err(StreamError::Stream)
         }
-        self.check_order(head)
     }
 
     fn follow(&mut self, batch: &Batch<'_>) {
@@ -467,13 +472,8 @@ impl Verifier {
         } else {
             Batch::parse(payload)?
         };
-        batch
-            .verify(&[self.key])
-            .map_err(|_| StreamError::Signature)?;
+        self.check_origin(&batch)?;
         let head = &batch.head;
-        if *head.stream != self.stream {
-            return Err(StreamError::Stream);
-        }
         if self.began.is_none() {
             // Whole, or it is no beginning.
             if !is_head {
