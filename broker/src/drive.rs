@@ -321,6 +321,12 @@ impl Plane {
         };
         plane.room().look();
         plane.rebuild().context("read the journal")?;
+        for (journal, is_bench) in [(Some(plane.journal()), false), (plane.bench(), true)] {
+            if let Some(journal) = journal {
+                let store = plane.store();
+                store.take_sessions_back(journal.next_offset(), is_bench)?;
+            }
+        }
         plane.look_at_clock();
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));

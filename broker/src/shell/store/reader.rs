@@ -226,6 +226,24 @@ impl Store {
         })
     }
 
+    /// Takes sessions back that stand past the end of the journal they read: a power cut took records that a reader had, and others come
+    /// in their places. `is_bench`: those that read load tests.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn take_sessions_back(&self, end: u64, is_bench: bool) -> anyhow::Result<()> {
+        self.write("take reader sessions back", |tx| {
+            tx.execute(
+                "UPDATE reader_sessions
+                 SET next_offset = min(next_offset, ?1), sent_offset = min(sent_offset, ?1)
+                 WHERE (next_offset > ?1 OR sent_offset > ?1)
+                     AND reader IN (SELECT name FROM readers WHERE (may = 'bench') = ?2)",
+                params![Uint(end), is_bench],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Forgets the sessions whose time is over.
     ///
     /// # Errors
@@ -352,6 +370,37 @@ mod tests {
         store.keep_session(&name, "grafana", &kept(1), NOW).unwrap();
         store.remove_reader(&name, "uid:0", NOW).unwrap();
         assert_eq!(store.kept_session(&name, "grafana", 0).unwrap(), None);
+    }
+
+    #[test]
+    fn a_session_past_the_end_of_its_journal_goes_on_there() {
+        let (_dir, store) = open();
+        for (kid, (name, rights)) in
+            (1..).zip([("siem", rights()[0].clone()), ("load", Rights::Bench)])
+        {
+            store.add_reader(&new(name, kid, rights)).unwrap();
+            let name = ReaderName::new(name).unwrap();
+            for next in [5, 9] {
+                let client = next.to_string();
+                store
+                    .keep_session(&name, &client, &kept(next), NOW)
+                    .unwrap();
+            }
+        }
+        store.take_sessions_back(7, false).unwrap();
+        let places = |name: &str| {
+            ["5", "9"].map(|client| {
+                let name = ReaderName::new(name).unwrap();
+                let kept = store.kept_session(&name, client, 0).unwrap().unwrap();
+                (kept.next, kept.sent)
+            })
+        };
+        assert_eq!(places("siem"), [(Some(5), 7), (Some(7), 7)]);
+        assert_eq!(
+            places("load"),
+            [(Some(5), 8), (Some(9), 12)],
+            "of another journal"
+        );
     }
 
     #[test]
