@@ -1,7 +1,7 @@
 //! What of the journal goes, and why: by age, by what one host may have, by what all together may have.
 //!
 //! The unit is what one host has in one segment. Ages are a segment's: it goes once its youngest record is too old, and segments span
-//! a small part of the age that is kept ([`span_ms`]). Bytes go oldest first. Where all hosts together have too much, those with the
+//! a small part of the age that is kept ([`Limits::span_ms`]). Bytes go oldest first. Where all hosts together have too much, those with the
 //! most give way, down to a common level: a host that keeps to its share of the whole loses nothing to another, however much that one
 //! writes.
 

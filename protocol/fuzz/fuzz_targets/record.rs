@@ -75,7 +75,7 @@ fn is_record(item: &Item) -> bool {
     let [
         Item::Uint(_),
         Item::Uint(_),
-        Item::Uint(kind @ 0..=4),
+        Item::Uint(kind @ (0..=4 | 6)),
         Item::Text(host),
         Item::Text(sandbox),
         Item::Bytes(payload),
