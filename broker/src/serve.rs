@@ -230,21 +230,34 @@ fn open(config: &Config, address: &Authority) -> anyhow::Result<Opened> {
     let directory = DataDir::open(&config.data_dir)?;
     Store::refuse_newer(&directory.store())?;
     let room = Room::open(directory.root(), config.disk_reserve_bytes)?;
+    // What fails on such a disk mostly fails for that.
+    open_in(&directory, &room, config, address).map_err(|error| match room.look() {
+        Some(shortage) => error.context(shortage.advice()),
+        None => error,
+    })
+}
+
+fn open_in(
+    directory: &DataDir,
+    room: &Room,
+    config: &Config,
+    address: &Authority,
+) -> anyhow::Result<Opened> {
     // Its lock comes first: one broker for each data directory.
     let journal = Journal::open(&directory.journal(), config.durability)?;
     let bench = match config.admitted.bench {
         true => Some(Journal::open_bench(&directory.bench(), config.durability)?),
         false => None,
     };
-    let keys = SigningKeys::open(&directory)?;
-    let certificates = Certificates::open(&directory, &address.name, &config.tls, clock::unix())?;
+    let keys = SigningKeys::open(directory)?;
+    let certificates = Certificates::open(directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
     let store = Store::open(&directory.store())?;
-    store.use_ballast(&room);
-    journal.use_ballast(&room);
+    store.use_ballast(room);
+    journal.use_ballast(room);
     Ok(Opened {
         store,
-        room,
+        room: room.clone(),
         journal,
         bench,
         keys,

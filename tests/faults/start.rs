@@ -19,7 +19,10 @@ use tests::{
     world::{BrokerTerms, World},
 };
 
-use crate::site::Site;
+use crate::{
+    mount::{self, Kind, Mount},
+    site::Site,
+};
 
 /// The steps of a first start: the calls that change what a directory holds, or make it last. Of the many of the last kind, which are the
 /// store's, every ninth.
@@ -95,6 +98,23 @@ fn a_first_start_that_is_killed_before_any_of_its_steps_is_completed_by_the_next
     let killed = killed.into_inner();
     println!("killed {killed} times");
     assert!(killed > 40, "only {killed} times: were the calls seen?");
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_says_what_to_do_and_the_next_one_goes_on_from_there() {
+    let mount = Mount::new(Kind::Tmpfs, 16);
+    let mut world = World::empty().unwrap();
+    mount::link(&mount.data(), &world.path("broker"));
+    mount.fill();
+    let error = format!("{:#}", world.start_broker().unwrap_err());
+    for words in ["free some space", "No space left on device"] {
+        assert!(error.contains(words), "{words} is not in {error}");
+    }
+    mount.free();
+    world.start_broker().unwrap();
+    world.add_host().unwrap();
+    // Before its disk goes.
+    world.kill_broker();
 }
 
 /// Every file below a directory, but those that hold nothing: locks, the store's index, space.
