@@ -15,17 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Connection, feeder::Feeder};
 use crate::{
     core::{
-        gate::{Message, Reads, Start},
+        gate::{Kept, Message, Place, Reads, Start},
         journal::{RecordKind, split_bench_payload},
         principal::Who,
     },
     shell::journal::{Batch, Filter, Item, OwnedRecord},
 };
 
-/// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
-pub(super) const KEEP_WAIT: Duration = Duration::from_millis(100);
-/// Offsets past the place that was written down, after which it is written down again without waiting.
-const KEEP_OFFSETS: u64 = 256;
+/// How long after a reader's progress the store has its place. A power cut, or a disk that takes no file of places, repeats what was
+/// acknowledged since.
+pub(super) const KEEP_WAIT: Duration = Duration::from_secs(1);
 
 impl<S, G> Connection<S, G>
 where
@@ -111,28 +110,58 @@ where
         true
     }
 
-    /// A reader that got on has its place written down within [`KEEP_WAIT`], and after [`KEEP_OFFSETS`] at once.
+    /// A reader that got on has its place written down before it hears more, and within [`KEEP_WAIT`] in the store too.
     pub(super) fn look_at_place(&mut self, now: Instant) {
         let place = self.session.place();
-        if place == self.kept_place {
-            return;
+        if let Some(place) = place {
+            self.write_place(place);
         }
-        let kept = self.kept_place.unwrap_or_default();
-        let is_far = place.is_some_and(|place| place.abs_diff(kept) >= KEEP_OFFSETS);
-        let due = if is_far { now } else { now + KEEP_WAIT };
-        self.keep_at = Some(self.keep_at.map_or(due, |at| at.min(due)));
-        self.keep_if_due(now);
+        if place != self.kept_place && self.keep_at.is_none() {
+            self.keep_at = Some(now + KEEP_WAIT);
+        }
+    }
+
+    fn write_place(&mut self, place: Place) {
+        let Some(file) = &mut self.place_file else {
+            return;
+        };
+        if let Err(error) = file.write(place) {
+            tracing::warn!(%error, "a reader's place is not written down at every step: if this broker is killed, messages come to it twice");
+            self.place_file = None;
+        }
+    }
+
+    /// What its reader is told of its subscriptions next is true after a crash. The place comes first: the store says whether it counts.
+    pub(super) async fn keep_now(&mut self) {
+        if let Some(Who::Reader { name, id }) =
+            self.online.as_ref().map(|online| online.who.clone())
+            && let Some((kept, seconds)) = self.session.keep()
+        {
+            self.kept_place = self.session.place();
+            if let Some(place) = self.kept_place {
+                self.write_place(place);
+            }
+            let plane = &self.gate.plane;
+            plane.keep_session_now(&name, &id, kept, seconds).await;
+        }
     }
 
     /// Its place is written down before its seat is free: whoever takes its session over finds it.
     pub(super) async fn keep_last(&mut self) {
-        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who) else {
+        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| online.who.clone())
+        else {
             return;
         };
-        let plane = &self.gate.plane;
         match self.session.keep() {
-            Some((kept, seconds)) => plane.keep_session_now(name, id, kept, seconds).await,
-            None if self.is_resumed => plane.forget_session(name, id).await,
+            Some((kept, seconds)) => {
+                let Kept { next, sent, .. } = kept;
+                if let Some(next) = next {
+                    self.write_place(Place { next, sent });
+                }
+                let plane = &self.gate.plane;
+                plane.keep_session_now(&name, &id, kept, seconds).await;
+            }
+            None if self.is_resumed => self.gate.plane.forget_session(&name, &id).await,
             None => {}
         }
     }
