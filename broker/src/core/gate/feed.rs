@@ -254,12 +254,12 @@ impl Feed {
         } else {
             Delivery::AtMostOnce
         };
-        let (offset_text, incarnation_text) = (offset.to_string(), incarnation.to_string());
+        let (mut offset_text, mut incarnation_text) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (gap, withdrawn) = (self.gap_texts(), self.withdrawn);
         let withdrawn = withdrawn.map(|part| range_text(part.from, part.to));
         let mut properties = vec![
-            ("offset", offset_text.as_str()),
-            ("incarnation", incarnation_text.as_str()),
+            ("offset", offset_text.format(offset)),
+            ("incarnation", incarnation_text.format(incarnation)),
         ];
         properties.extend(is_purged.then_some(("body", "purged")));
         if let Some((run, causes)) = &gap {
