@@ -350,7 +350,9 @@ async fn a_submitted_command_comes_back_from_the_records() {
             "broker.started",
             "dispatcher.added",
             "host.operator_bundle",
-            "sandbox.launch_requested"
+            "sandbox.launch_requested",
+            // Once, for everything.
+            "content.read"
         ]
     );
     for (method, path, expected, code) in [
