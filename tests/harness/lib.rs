@@ -2,6 +2,7 @@
 //!
 //! Nothing here stands in for a part of ours. The one thing it plays is the enemy: see [`hostile`].
 
+pub mod bearer;
 pub mod client;
 pub mod docker;
 pub mod enroll;
