@@ -12,6 +12,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod access;
 mod bearer;
 mod bystander;
 mod bytes;
