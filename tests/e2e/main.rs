@@ -16,6 +16,7 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod secrets;
 mod sse;
 mod stream;
 mod token;

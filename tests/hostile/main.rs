@@ -22,7 +22,6 @@ mod counters;
 mod more;
 mod publish;
 mod readers;
-mod secrets;
 mod site;
 mod sse;
 mod subscribe;
