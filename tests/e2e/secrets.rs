@@ -8,10 +8,15 @@
 //! presented; see [`Planted::allowed`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
 };
 
 use agent::shell::store::read_identity;
@@ -166,6 +171,36 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Every token that a sandbox was given: the operator puts a fresh one in the place of the last.
+struct Tokens {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeSet<Vec<u8>>>,
+}
+
+impl Tokens {
+    fn watch(path: PathBuf) -> Self {
+        let stopping = Arc::<AtomicBool>::default();
+        let until = Arc::clone(&stopping);
+        let thread = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !until.load(Ordering::Relaxed) {
+                // The first two follow each other at once: so without a pause.
+                if let Ok(token) = fs::read(&path) {
+                    seen.insert(token);
+                }
+                std::thread::yield_now();
+            }
+            seen
+        });
+        Self { stopping, thread }
+    }
+
+    fn end(self) -> Vec<Vec<u8>> {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().into_iter().collect()
     }
 }
 
@@ -325,6 +360,7 @@ impl Stage {
     fn run(&mut self, mode: &str) {
         let script = format!("cat /sources/plant/{mode}; cat /sources/plant/{mode} >&2; sleep 600");
         let host = self.world.host.clone();
+        let tokens = Tokens::watch(self.world.path(&format!("run/{mode}/in/token")));
         self.ok(&[
             "run",
             "--detach",
@@ -348,9 +384,6 @@ impl Stage {
         let mut follow = self.elsewhere(&["logs", "-f", mode]);
         let follow = follow.stdout(Stdio::null()).stderr(Stdio::null());
         let _follow = Running(follow.spawn().unwrap());
-        let token = fs::read(self.world.path(&format!("run/{mode}/in/token"))).unwrap();
-        let name = format!("the sandbox's token under {mode}");
-        self.plot.presented(&name, &[token], &[MQTT_UP]);
         for (number, container) in docker::containers(&host).iter().enumerate() {
             for what in ["inspect", "logs"] {
                 let output = Command::new("docker")
@@ -369,6 +402,9 @@ impl Stage {
             docker::containers(&host).is_empty().then_some(())
         });
         self.ok(&["logs", mode]);
+        // Whichever of them it presented, and all of them nowhere else.
+        let name = format!("the sandbox's tokens under {mode}");
+        self.plot.presented(&name, &tokens.end(), &[MQTT_UP]);
     }
 
     /// The environment and the arguments of every process of the machine: ours, the engine's, the sandbox's, its command's.
