@@ -1,11 +1,13 @@
 //! What the broker decides: plain functions and values. No clock, no files, no sockets.
 
+pub mod access;
 pub mod acl;
 pub mod audit;
 pub mod backup;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;
+pub mod disclosed;
 pub mod exchange;
 pub mod expiry;
 pub mod gate;

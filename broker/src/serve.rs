@@ -25,7 +25,7 @@ use crate::{
         journal::Journal,
         keys::{DataDir, SigningKeys},
         listener,
-        local::LocalSocket,
+        local::{self, LocalSocket},
         metrics::Metrics,
         places::Places,
         registry::{End, Registry, close_withdrawn},
@@ -304,7 +304,11 @@ async fn serve_gate(
     (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
-    let web = Web::new(&gate);
+    let api = gate.plane.admitted().access.then(|| {
+        let (plane, metrics) = (gate.plane.clone(), Arc::clone(&gate.metrics));
+        local::remote(plane, metrics, Arc::clone(&certificates), stopped.clone())
+    });
+    let web = Web::new(&gate, api);
     let serve_http = move |stream, _peer, stay| {
         let web = web.clone();
         async move { web.serve(stream, stay).await }

@@ -131,6 +131,7 @@ impl Recovery {
             admitted: Admitted {
                 readers: true,
                 bench: false,
+                access: false,
             },
             retention: Limits::default(),
             room: Room::open(&place.join(DATA), 1)?,

@@ -203,6 +203,7 @@ fn bench() -> Reader {
     let all = Admitted {
         readers: true,
         bench: true,
+        access: false,
     };
     let accounts = Accounts::from([(token.kid, account)]);
     check(token.to_text().as_bytes(), &accounts, all, UNIX).unwrap()

@@ -27,6 +27,10 @@ pub struct World {
     pub port: u16,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
+    /// Where the broker listens, if something else listens on `port` and passes on what comes.
+    pub listen_port: Option<u16>,
+    /// More flags of operator and egress, from their next start on.
+    pub agent_more: Vec<String>,
     /// More flags of `outhaul serve`, from its next start on.
     pub broker_flags: Vec<String>,
     broker: Option<Child>,
@@ -93,6 +97,8 @@ impl World {
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
             engine_socket: None,
+            listen_port: None,
+            agent_more: Vec::new(),
             broker_flags: Vec::new(),
             broker: None,
             operator: None,
@@ -164,7 +170,7 @@ impl World {
             "--data-dir".to_owned(),
             self.path("broker").to_string_lossy().into_owned(),
             "--listen".to_owned(),
-            format!("127.0.0.1:{}", self.port),
+            format!("127.0.0.1:{}", self.listen_port.unwrap_or(self.port)),
             "--public-address".to_owned(),
             format!("localhost:{}", self.port),
         ];
@@ -262,6 +268,7 @@ impl World {
                 socket.to_string_lossy().into_owned(),
             ]);
         }
+        flags.extend(self.agent_more.iter().cloned());
         flags
     }
 
@@ -515,7 +522,11 @@ fn end(child: &mut Option<Child>) {
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// A port that nobody uses now.
+///
+/// # Errors
+/// If the system has none.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -306,7 +306,7 @@ impl Plane {
         kind: HostKind,
         dispatchers: &[Public<Dispatcher>],
         reissue: bool,
-        peer: Peer,
+        peer: &Peer,
     ) -> Result<Added, AddError> {
         if dispatchers.is_empty() {
             return Err(AddError::NoDispatcher);
@@ -365,7 +365,7 @@ impl Plane {
     ///
     /// # Errors
     /// The store failed.
-    pub fn unlock_host(&self, host: &HostId, peer: Peer) -> anyhow::Result<bool> {
+    pub fn unlock_host(&self, host: &HostId, peer: &Peer) -> anyhow::Result<bool> {
         let changed = self
             .store()
             .unlock_host(host.as_str(), &peer.actor(), self.now().0)?;
@@ -377,7 +377,7 @@ impl Plane {
     ///
     /// # Errors
     /// The store failed.
-    pub fn revoke_host(&self, host: &HostId, peer: Peer) -> anyhow::Result<bool> {
+    pub fn revoke_host(&self, host: &HostId, peer: &Peer) -> anyhow::Result<bool> {
         let changed = self
             .store()
             .revoke_host(host.as_str(), &peer.actor(), self.now().0)?;

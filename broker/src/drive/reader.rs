@@ -7,10 +7,7 @@ use protocol::{id::ReaderName, reader_token::ReaderToken, time::UnixMillis};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{
-    Accepted, Denied, Peer, Plane, Withdrawn,
-    clerk::{Errand, Note},
-};
+use super::{Accepted, Denied, Peer, Plane, Withdrawn, clerk::Errand};
 use crate::{
     core::{
         gate::Kept,
@@ -48,14 +45,14 @@ impl Plane {
         name: &ReaderName,
         rights: Rights,
         life: Duration,
-        peer: Peer,
+        peer: &Peer,
     ) -> anyhow::Result<Option<NewToken>> {
         let (mut kid, mut secret) = ([0; 8], Zeroizing::new([0; 32]));
         fill_random(&mut kid)?;
         fill_random(&mut *secret)?;
         let token = ReaderToken::new(kid, secret);
         let now = self.now();
-        let expires = now.plus(life);
+        let expires = peer.outlive(now.plus(life));
         let new = NewReader {
             account: Account {
                 name: name.clone(),
@@ -78,7 +75,7 @@ impl Plane {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn remove_reader(&self, name: &ReaderName, peer: Peer) -> anyhow::Result<bool> {
+    pub fn remove_reader(&self, name: &ReaderName, peer: &Peer) -> anyhow::Result<bool> {
         let removed = self
             .store()
             .remove_reader(name, &peer.actor(), self.now().0)?;
@@ -258,16 +255,6 @@ impl Plane {
             let error = format!("{error:#}");
             tracing::warn!(error, "a reader's session was not forgotten");
         }
-    }
-
-    /// A reader began to read what sandboxes and hosts said: for the audit trail.
-    pub fn note_reading(&self, name: &ReaderName) {
-        self.note(Note {
-            time: self.now(),
-            name: "content.read",
-            subject: format!("reader:{name}"),
-            actor: format!("reader:{name}"),
-        });
     }
 
     /// Keeps a reader's session for `seconds` from now, in its own time.

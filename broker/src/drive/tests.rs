@@ -29,10 +29,7 @@ use crate::shell::{
     store::{DispatcherRow, HostKind},
 };
 
-const PEER: Peer = Peer {
-    uid: 1000,
-    pid: None,
-};
+const PEER: Peer = Peer::Local { uid: 1000 };
 
 fn secret<R: protocol::key::Role>(byte: u8) -> Secret<R> {
     Secret::from_seed(&Zeroizing::new([byte; 32]))
@@ -89,7 +86,7 @@ async fn plane() -> (TempDir, Plane) {
         public_key: *secret::<Dispatcher>(2).public().as_bytes(),
         name: "ada".to_owned(),
         added_ms: 1,
-        added_by_uid: 1000,
+        added_by: "uid:1000".to_owned(),
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     (place, plane)
@@ -98,7 +95,7 @@ async fn plane() -> (TempDir, Plane) {
 fn bundle(plane: &Plane, reissue: bool) -> InstallKey {
     let dispatchers = [secret::<Dispatcher>(2).public()];
     let added = plane
-        .add_host(&edge(), HostKind::Docker, &dispatchers, reissue, PEER)
+        .add_host(&edge(), HostKind::Docker, &dispatchers, reissue, &PEER)
         .unwrap();
     assert!(added.bundle_toml.contains("broker.example:8443"));
     InstallKey::from_text(&added.install_key).unwrap()
@@ -433,7 +430,7 @@ async fn a_command_that_cannot_be_is_refused_with_its_reason() {
         submit(nothing).await,
         SubmitError::SandboxUnknown(..)
     ));
-    assert!(plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(plane.revoke_host(&edge(), &PEER).unwrap());
     assert!(matches!(
         submit(launch(&plane, 6, "build-9")).await,
         SubmitError::HostRevoked(_)

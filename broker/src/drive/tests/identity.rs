@@ -125,9 +125,9 @@ async fn a_renewal_counts_on_and_its_clone_is_found_out() {
         Denied::Locked,
         "over a restart too"
     );
-    assert!(plane.unlock_host(&edge(), PEER).unwrap());
+    assert!(plane.unlock_host(&edge(), &PEER).unwrap());
     assert!(plane.check_token(&third.token, now).is_ok());
-    assert!(plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(plane.revoke_host(&edge(), &PEER).unwrap());
     assert_eq!(
         plane.check_token(&third.token, now).unwrap_err(),
         Denied::Revoked
@@ -139,7 +139,7 @@ async fn a_host_that_is_enrolled_is_not_added_again_by_mistake() {
     let (_place, plane, _) = enrolled().await;
     let dispatchers = [secret::<Dispatcher>(2).public()];
     let add = |reissue, dispatchers: &[_]| {
-        plane.add_host(&edge(), HostKind::Docker, dispatchers, reissue, PEER)
+        plane.add_host(&edge(), HostKind::Docker, dispatchers, reissue, &PEER)
     };
     assert!(matches!(add(false, &dispatchers), Err(AddError::Exists(_))));
     assert!(matches!(add(true, &[]), Err(AddError::NoDispatcher)));

@@ -10,7 +10,7 @@ impl World {
     async fn reader_token(&self, name: &str, rights: Rights) -> String {
         let name = ReaderName::new(name).unwrap();
         let life = Duration::from_secs(3600);
-        let add = move |plane: &Plane| plane.add_reader(&name, rights, life, PEER);
+        let add = move |plane: &Plane| plane.add_reader(&name, rights, life, &PEER);
         let made = self.gate.plane.blocking(add).await.unwrap().unwrap();
         made.token.to_text().to_string()
     }
@@ -140,7 +140,7 @@ async fn a_reader_that_is_removed_is_sent_away_and_cannot_come_back() {
     let token = world.reader_token("siem", everything()).await;
     let mut reader = world.reader(&token, |_| {}).await;
     let name = ReaderName::new("siem").unwrap();
-    let remove = move |plane: &Plane| plane.remove_reader(&name, PEER);
+    let remove = move |plane: &Plane| plane.remove_reader(&name, &PEER);
     assert!(world.gate.plane.blocking(remove).await.unwrap());
     assert_eq!(reader.next().await, Some(Said::Disconnect(0x98)));
     let mut again = world.dial();
@@ -171,7 +171,7 @@ async fn a_reader_that_is_removed_leaves_no_session_to_the_next_of_its_name() {
     publish_all(&mut sandbox, &batches("build-7", 40)).await;
     let name = ReaderName::new("siem").unwrap();
     let removed = name.clone();
-    let remove = move |plane: &Plane| plane.remove_reader(&removed, PEER);
+    let remove = move |plane: &Plane| plane.remove_reader(&removed, &PEER);
     assert!(world.gate.plane.blocking(remove).await.unwrap());
     world.reader_token("siem", everything()).await;
     assert_eq!(world.gate.registry.count(), 2, "it is still on its way");
