@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod audit;
 pub mod backup;
+pub mod bundle;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;

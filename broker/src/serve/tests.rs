@@ -50,6 +50,7 @@ fn config(place: &Path) -> Config {
     let raw = RawConfig {
         data_dir: Some(place.join("data")),
         listen: Some("127.0.0.1:0".parse().unwrap()),
+        public_address: Some("localhost".to_owned()),
         durability: Some("os".to_owned()),
         ..RawConfig::default()
     };

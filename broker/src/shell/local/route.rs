@@ -35,6 +35,7 @@ pub(super) fn routes(api: Api) -> Router {
     Router::new()
         .route("/v1/hosts", get(host::list).post(host::add))
         .route("/v1/hosts/{host}/keys", get(host::keys))
+        .route("/v1/hosts/{host}/bundle", post(host::bundle))
         .route("/v1/hosts/{host}/unlock", post(host::unlock))
         .route("/v1/hosts/{host}/revoke", post(host::revoke))
         .route(
