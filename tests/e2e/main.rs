@@ -9,6 +9,7 @@
 mod backup;
 mod bad_input;
 mod boundary;
+mod bundle;
 mod certificates;
 mod commands;
 mod offline;

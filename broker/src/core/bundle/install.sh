@@ -43,7 +43,8 @@ DOCKER_GID=$(stat -L -c %g "$socket")
 DOCKER_SOCKET=$socket
 OUTHAUL_STATE_DIR=$state
 EOF
-    # Its own variables shall not come in the way of those.
+    # Variables of the caller's shall not come in the way of those.
+    # shellcheck disable=SC2086 # two words or one
     env -u COMPOSE_PROJECT_NAME -u COMPOSE_FILE -u DOCKER_GID -u DOCKER_SOCKET -u OUTHAUL_STATE_DIR \
         $compose up -d --force-recreate --remove-orphans
     echo "The operator of host @HOST@ runs. Its log: cd $PWD && $compose logs -f operator"
