@@ -109,11 +109,12 @@ impl Bundle {
     pub fn remove_install_key(&self) -> anyhow::Result<bool> {
         let mut removed = false;
         for path in &self.install_keys {
-            match fs::remove_file(path) {
-                Ok(()) => removed = true,
+            // Asked first: a read-only file system refuses to remove what is not there.
+            match path.symlink_metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("remove {}", path.display()));
+                _ => {
+                    fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+                    removed = true;
                 }
             }
         }
