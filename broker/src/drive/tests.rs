@@ -59,11 +59,7 @@ async fn open_journal(place: &Path) -> Journal {
 }
 
 async fn open_in(place: &Path) -> Plane {
-    open_with(place, crate::core::retention::Limits::default()).await
-}
-
-async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> Plane {
-    open_changed(place, |parts| parts.retention = retention).await
+    open_changed(place, |_| ()).await
 }
 
 async fn open_changed(place: &Path, change: impl FnOnce(&mut Parts)) -> Plane {
