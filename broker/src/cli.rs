@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod backup;
+mod bundle;
 mod ca;
 mod client;
 mod dispatcher;
@@ -53,7 +54,7 @@ Exit codes:
   other    `run`: the sandbox's own
 
 First steps:
-  outhaul serve                             the broker, on a machine that hosts can reach
+  outhaul serve --public-address NAME:PORT  the broker, on a machine that hosts can reach there
   outhaul dispatcher init                   your key: hosts obey it, the broker never has it
   outhaul host add edge-1 --kind docker     a bundle to install on the host
   outhaul run IMAGE                         once the host is connected: `outhaul host list`";

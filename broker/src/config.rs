@@ -61,7 +61,7 @@ pub struct ServeFlags {
     /// Address and port to listen on [default: 0.0.0.0:8443]
     #[arg(long, env = "OUTHAUL_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Name and port that hosts dial; the certificate covers it, bundles carry it [default: this machine's name]
+    /// Name and port that hosts dial; the certificate covers it, and every bundle carries it: without it no host is added
     #[arg(long, env = "OUTHAUL_PUBLIC_ADDRESS", value_name = "NAME:PORT")]
     pub public_address: Option<String>,
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
@@ -203,6 +203,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What hosts dial; port 0 is the one that is listened on.
     pub public_address: Authority,
+    /// Whether somebody said so. A guess is good for this machine's own use, and no bundle is made with it.
+    pub is_public_address_set: bool,
     /// Certificates that someone else issues.
     pub tls: TlsFiles,
     /// When a message counts as kept.
@@ -383,6 +385,7 @@ impl TryFrom<RawConfig> for Config {
             Some(listen) => listen,
             None => LISTEN.parse().context("read the default of listen")?,
         };
+        let is_public_address_set = raw.public_address.is_some();
         let public_address = match raw.public_address {
             Some(text) => text.parse().context("read public_address")?,
             None => default_address(listen),
@@ -392,6 +395,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir,
             listen,
             public_address,
+            is_public_address_set,
             tls: raw.tls.unwrap_or_default().try_into()?,
             durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
             recovery_window: hours(

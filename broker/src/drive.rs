@@ -199,6 +199,8 @@ pub struct Parts {
     pub room: Room,
     /// The authority that bundles carry, `name:port`.
     pub address: String,
+    /// Whether the broker's owner said so. If not, it is a guess, and no bundle is made with it.
+    pub is_address_set: bool,
     /// The certificates, as others may know them.
     pub certificates: watch::Receiver<Arc<Facts>>,
 }

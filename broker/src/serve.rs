@@ -120,6 +120,7 @@ impl Broker {
             recovery_window: config.recovery_window,
             install_key_life: config.install_key_life,
             address: address.to_string(),
+            is_address_set: config.is_public_address_set,
             certificates: opened.certificates.facts(),
         };
         let plane = blocking(move || {

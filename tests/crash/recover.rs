@@ -140,6 +140,7 @@ impl Recovery {
             recovery_window: Duration::from_secs(72 * 3600),
             install_key_life: Duration::from_secs(24 * 3600),
             address: "localhost:8443".to_owned(),
+            is_address_set: true,
             certificates: certificates.facts(),
         };
         let plane = Plane::open(parts)?;

@@ -10,6 +10,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod boundary;
+mod bundle;
 mod certificates;
 mod commands;
 mod offline;

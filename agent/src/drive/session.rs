@@ -78,7 +78,7 @@ pub(super) fn adopt(site: &Site, attempt: u64, token: Vec<u8>, generation: u64) 
 fn enrolled(site: &Site) {
     tracing::info!(host = %site.host, "this host is enrolled");
     match site.bundle.remove_install_key() {
-        Ok(true) => tracing::info!("the install key is used up and was removed from the bundle"),
+        Ok(true) => tracing::info!("the install key is used up and was removed"),
         Ok(false) => {}
         Err(error) => tracing::warn!("{error:#}; it is used up: remove it by hand"),
     }
@@ -164,7 +164,7 @@ pub(super) fn remedy(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Malformed => "the challenge was too old, or the versions do not fit",
         Refusal::InstallKey => {
-            "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host add`"
+            "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host bundle`"
         }
         Refusal::Proof => {
             "this host's key is not the one the broker knows: enrol it again with a fresh bundle"

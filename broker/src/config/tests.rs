@@ -191,6 +191,19 @@ fn addresses_are_read_and_written_alike() {
 }
 
 #[test]
+fn a_guessed_address_is_not_one_that_somebody_set() {
+    assert!(!config("").unwrap().is_public_address_set);
+    assert!(
+        !config("listen = \"192.0.2.7:8443\"")
+            .unwrap()
+            .is_public_address_set
+    );
+    // What was said counts, the loopback too: who says it means one machine.
+    let said = config("public_address = \"localhost\"").unwrap();
+    assert!(said.is_public_address_set);
+}
+
+#[test]
 fn the_default_address_is_one_that_others_can_use() {
     let of = |listen: &str| default_address(listen.parse().unwrap()).to_string();
     assert_eq!(of("127.0.0.1:1"), "localhost:1");

@@ -33,8 +33,10 @@ use crate::{
     },
 };
 
-/// A bundle, made: three files and what to show of them.
+/// A bundle, made: the three files that are the broker's to make, and what to show of them.
 pub struct Added {
+    /// What the host runs sandboxes with.
+    pub kind: HostKind,
     /// `bundle.toml`.
     pub bundle_toml: String,
     /// `ca.crt`.
@@ -66,9 +68,25 @@ pub enum AddError {
     ManyDispatchers,
     /// It is there, and in use.
     #[error(
-        "host {0} is enrolled; a new bundle would replace its machine. To do that on purpose, add it again with `reissue`"
+        "host {0} is enrolled, and goes on; whoever uses a new bundle takes the place of its machine. To have one all the same, say \
+         --reissue"
     )]
     Exists(HostId),
+    /// There is no such host.
+    #[error("no host is called {0}: add it with `outhaul host add {0} --kind docker`")]
+    Unknown(HostId),
+    /// Nobody said where hosts find the broker.
+    #[error(
+        "the broker does not know where hosts find it, and every bundle says that: set public_address in its configuration (or \
+         OUTHAUL_PUBLIC_ADDRESS, or --public-address NAME:PORT of `outhaul serve`) and start it again"
+    )]
+    NoAddress,
+    /// Hosts would refuse the broker.
+    #[error(
+        "the broker's certificate is not for {0}, where bundles say that it is, and hosts would refuse it: have a certificate issued \
+         for that name, or change public_address"
+    )]
+    NotCovered(String),
     /// It is locked.
     #[error("host {0} is locked, since two machines used its identity: unlock it first")]
     Locked(HostId),
@@ -314,9 +332,7 @@ impl Plane {
         if dispatchers.len() > DISPATCHERS_MAX {
             return Err(AddError::ManyDispatchers);
         }
-        if self.host_state(host) == Some(HostState::Enrolled) && !reissue {
-            return Err(AddError::Exists(host.clone()));
-        }
+        self.check_address()?;
         let now = self.now();
         let (mut kid, mut secret) = ([0; 8], Zeroizing::new([0; 32]));
         fill_random(&mut kid)
@@ -329,6 +345,7 @@ impl Plane {
             kid,
             secret_sha256: key.secret().hash(),
             expires_ms: now.plus(self.inner.parts.install_key_life).0,
+            replace: reissue,
         };
         match self
             .store()
@@ -336,6 +353,7 @@ impl Plane {
             .map_err(AddError::Failed)?
         {
             AddHost::Added | AddHost::Reissued { .. } => {}
+            AddHost::Refused(AddRefusal::Enrolled) => return Err(AddError::Exists(host.clone())),
             AddHost::Refused(AddRefusal::Locked) => return Err(AddError::Locked(host.clone())),
             AddHost::Refused(AddRefusal::Revoked) => return Err(AddError::Revoked(host.clone())),
             AddHost::Refused(AddRefusal::OtherKind) => {
@@ -353,12 +371,44 @@ impl Plane {
         };
         let bundle_toml = toml::to_string(&bundle).context("write bundle");
         Ok(Added {
+            kind,
             bundle_toml: bundle_toml.map_err(AddError::Failed)?,
             authority_pem: self.certificates().authorities_pem(),
             install_key: Zeroizing::new(format!("{}\n", *key.to_text())),
             fingerprint: fingerprint(&new.secret_sha256),
             expires: UnixMillis(new.expires_ms),
         })
+    }
+
+    /// Fetches the bundle of a host that was added, again: a fresh install key, and the unused one before it is void. Blocks.
+    ///
+    /// # Errors
+    /// [`AddError`].
+    pub fn fetch_bundle(
+        &self,
+        host: &HostId,
+        dispatchers: &[Public<Dispatcher>],
+        reissue: bool,
+        peer: &Peer,
+    ) -> Result<Added, AddError> {
+        let row = self
+            .store()
+            .host(host.as_str())
+            .map_err(AddError::Failed)?
+            .ok_or_else(|| AddError::Unknown(host.clone()))?;
+        self.add_host(host, row.kind, dispatchers, reissue, peer)
+    }
+
+    /// Whether a host could find the broker by a bundle, and believe it.
+    fn check_address(&self) -> Result<(), AddError> {
+        let parts = &self.inner.parts;
+        if !parts.is_address_set {
+            return Err(AddError::NoAddress);
+        }
+        if !self.certificates().covers_public_name {
+            return Err(AddError::NotCovered(parts.address.clone()));
+        }
+        Ok(())
     }
 
     /// Unlocks a locked host: the key it had counts again. `false`: it is not locked. Blocks.

@@ -69,6 +69,8 @@ actions! {
     ListHosts: GET "/v1/hosts", VIEWER, Listed;
     /// A host, or a new bundle for one: its install key is in the answer.
     AddHost: POST "/v1/hosts", ADMIN, Named;
+    /// A fresh bundle for a host: its install key is in the answer.
+    FetchBundle: POST "/v1/hosts/{host}/bundle", ADMIN, InPath;
     /// The keys that a host had.
     ListHostKeys: GET "/v1/hosts/{host}/keys", VIEWER, InPath;
     /// Unlocks a host.

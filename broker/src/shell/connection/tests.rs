@@ -88,6 +88,7 @@ impl World {
             recovery_window: Duration::from_secs(3600),
             install_key_life: Duration::from_secs(3600),
             address: "broker.example:8443".to_owned(),
+            is_address_set: true,
             certificates: crate::shell::certificate::Facts::sample(),
         };
         let plane = Plane::open(parts).unwrap();

@@ -22,8 +22,11 @@ use super::{
 };
 use crate::{
     core::hosts::HostState,
-    drive::{Peer, Plane, kind_word},
-    shell::store::{DispatcherRow, HostKind, HostRow},
+    drive::{Added, Peer, Plane, kind_word},
+    shell::{
+        reach::reach,
+        store::{DispatcherRow, HostKind, HostRow},
+    },
 };
 
 /// The longest name of a dispatcher, in bytes.
@@ -53,22 +56,47 @@ pub(super) async fn add(
         "kubernetes" => HostKind::Kubernetes,
         _ => return Err(No::bad("kind is docker or kubernetes")),
     };
-    let mut dispatchers = Vec::new();
-    for text in &new.dispatchers {
-        let key = read_dispatcher(text)?;
-        if !dispatchers.contains(&key) {
-            dispatchers.push(key);
-        }
-    }
+    let dispatchers = read_dispatchers(&new.dispatchers)?;
     let reissue = new.reissue;
     let named = host.clone();
     let added = api
         .plane
         .blocking(move |plane| Ok(plane.add_host(&named, kind, &dispatchers, reissue, &peer)))
         .await??;
-    created(json!({
+    created(bundle_json(&api.plane, &host, &added).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBundle {
+    dispatchers: Vec<String>,
+    #[serde(default)]
+    reissue: bool,
+}
+
+pub(super) async fn bundle(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(host): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let new: NewBundle = read(&body)?;
+    let host = read_host(&host)?;
+    let dispatchers = read_dispatchers(&new.dispatchers)?;
+    let named = host.clone();
+    let fetched = api
+        .plane
+        .blocking(move |plane| Ok(plane.fetch_bundle(&named, &dispatchers, new.reissue, &peer)))
+        .await??;
+    created(bundle_json(&api.plane, &host, &fetched).await)
+}
+
+async fn bundle_json(plane: &Plane, host: &HostId, added: &Added) -> Value {
+    let reached = reach(plane.address(), &plane.certificates()).await;
+    json!({
         "host": host,
-        "broker": api.plane.address(),
+        "kind": kind_word(added.kind),
+        "broker": plane.address(),
         "bundle": {
             BUNDLE_FILE: added.bundle_toml,
             CA_FILE: added.authority_pem,
@@ -76,7 +104,19 @@ pub(super) async fn add(
         },
         "key_fingerprint": added.fingerprint,
         "expires_ms": added.expires.0,
-    }))
+        "unreachable": reached.err().map(|error| format!("{error:#}")),
+    })
+}
+
+fn read_dispatchers(texts: &[String]) -> Result<Vec<Public<Dispatcher>>, No> {
+    let mut dispatchers = Vec::new();
+    for text in texts {
+        let key = read_dispatcher(text)?;
+        if !dispatchers.contains(&key) {
+            dispatchers.push(key);
+        }
+    }
+    Ok(dispatchers)
 }
 
 pub(super) async fn list(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {

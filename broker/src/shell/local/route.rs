@@ -72,6 +72,7 @@ fn handler(action: Action) -> MethodRouter<Api> {
     match action {
         Action::ListHosts => get(host::list),
         Action::AddHost => post(host::add),
+        Action::FetchBundle => post(host::bundle),
         Action::ListHostKeys => get(host::keys),
         Action::UnlockHost => post(host::unlock),
         Action::RevokeHost => post(host::revoke),

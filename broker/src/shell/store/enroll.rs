@@ -22,6 +22,8 @@ pub struct NewHost {
     pub secret_sha256: [u8; 32],
     /// When the install key ends unused, in milliseconds since 1970.
     pub expires_ms: u64,
+    /// Whether the host may be enrolled already: who redeems the key then takes the place of the machine it has.
+    pub replace: bool,
 }
 
 /// What [`Store::add_host`] did.
@@ -46,6 +48,8 @@ pub enum AddRefusal {
     Locked,
     /// The name is that of a revoked host, and never used again.
     Revoked,
+    /// It is enrolled, and was not to be replaced.
+    Enrolled,
     /// It is enrolled, and of the other kind.
     OtherKind,
 }
@@ -101,7 +105,7 @@ impl Store {
                     )?;
                     AddHost::Added
                 }
-                Some(row) => match judge_again(&row, new.kind) {
+                Some(row) => match judge_again(&row, new) {
                     Some(refusal) => return Ok(AddHost::Refused(refusal)),
                     None => {
                         tx.execute("UPDATE hosts SET kind = ? WHERE name = ?", params![new.kind, new.name])?;
@@ -169,10 +173,11 @@ impl Store {
     }
 }
 
-fn judge_again(row: &HostRow, kind: HostKind) -> Option<AddRefusal> {
+fn judge_again(row: &HostRow, new: &NewHost) -> Option<AddRefusal> {
     match row.state {
         HostState::New => None,
-        HostState::Enrolled => (row.kind != kind).then_some(AddRefusal::OtherKind),
+        HostState::Enrolled if !new.replace => Some(AddRefusal::Enrolled),
+        HostState::Enrolled => (row.kind != new.kind).then_some(AddRefusal::OtherKind),
         HostState::Locked => Some(AddRefusal::Locked),
         HostState::Revoked => Some(AddRefusal::Revoked),
     }

@@ -22,6 +22,7 @@ fn new_host(name: &str, kid: u8) -> NewHost {
         kid: [kid; 8],
         secret_sha256: SECRET,
         expires_ms,
+        replace: true,
     }
 }
 
@@ -244,6 +245,23 @@ fn adding_again_retires_the_unused_key() {
         !fields.contains(&hex(&SECRET[..4])) && !fields.contains(&hex(&[2; 8])),
         "no part of the key: {fields}"
     );
+}
+
+#[test]
+fn an_enrolled_host_gets_no_key_that_was_not_meant_to_replace_it() {
+    let (_dir, store) = enrolled();
+    let before = audit_names(&store);
+    let new = NewHost {
+        replace: false,
+        ..new_host("edge-1", 2)
+    };
+    assert_eq!(
+        store.add_host(&new, "uid:0", NOW).unwrap(),
+        AddHost::Refused(AddRefusal::Enrolled)
+    );
+    assert_eq!(audit_names(&store), before);
+    let redeemed = store.redeem_install_key(&redeem(&[2; 8], &KEY), NOW);
+    assert_eq!(redeemed.unwrap(), Redeemed::Refused(RedeemRefusal::Unknown));
 }
 
 #[test]
