@@ -25,6 +25,7 @@ mod reader;
 mod render;
 mod restore;
 mod run;
+mod sandbox;
 mod stop;
 mod terminal;
 mod units;
@@ -104,6 +105,9 @@ enum Command {
     /// Hosts: where sandboxes run
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Sandboxes: cutting one off
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Readers: who may read over the network, and who may run load tests
     #[command(subcommand)]
     Reader(reader::ReaderCommand),
@@ -219,6 +223,7 @@ impl Cli {
         match self.command {
             Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
             Command::Host(command) => host::execute(&context, command).await,
+            Command::Sandbox(command) => sandbox::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,

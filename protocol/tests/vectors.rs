@@ -477,6 +477,7 @@ fn said(report: &Report) -> Value {
             said["sandboxes"] = sightings
                 .map(|one| format!("{} {}", one.sandbox, one.state))
                 .collect();
+            said["skew_ms"] = status.skew_ms.into();
         }
         News::Stopped(_) | News::Forwarded(_) | News::Other(_) => {}
     }

@@ -8,6 +8,7 @@ mod host;
 mod journal;
 mod reader;
 mod records;
+mod right;
 mod route;
 
 use std::{

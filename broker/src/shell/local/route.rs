@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    backup, certificate, host, journal, reader, records,
+    backup, certificate, host, journal, reader, records, right,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -34,7 +34,18 @@ const BODY_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX;
 pub(super) fn routes(api: Api) -> Router {
     Router::new()
         .route("/v1/hosts", get(host::list).post(host::add))
+        .route("/v1/hosts/{host}", get(right::show))
         .route("/v1/hosts/{host}/keys", get(host::keys))
+        .route("/v1/hosts/{host}/label", post(right::label))
+        .route("/v1/hosts/{host}/remove", post(right::remove))
+        .route(
+            "/v1/hosts/{host}/revoke-generation",
+            post(right::revoke_generation),
+        )
+        .route(
+            "/v1/hosts/{host}/revoke-install-key",
+            post(right::revoke_install_key),
+        )
         .route("/v1/hosts/{host}/unlock", post(host::unlock))
         .route("/v1/hosts/{host}/revoke", post(host::revoke))
         .route(
@@ -52,6 +63,10 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/commands", post(submit))
         .route("/v1/sandboxes", get(list_sandboxes))
         .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))
+        .route(
+            "/v1/sandboxes/{host}/{sandbox}/revoke",
+            post(right::revoke_sandbox),
+        )
         .route("/v1/records", get(records::stream))
         .route("/v1/incarnations", get(backup::history))
         .route("/v1/backups", post(backup::begin))
