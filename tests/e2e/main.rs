@@ -11,6 +11,7 @@ mod bad_input;
 mod boundary;
 mod certificates;
 mod commands;
+mod identity;
 mod offline;
 mod quickstart;
 mod readers;
