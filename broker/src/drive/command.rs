@@ -61,7 +61,9 @@ pub enum SubmitError {
     #[error("no host is called {0}: add it with `outhaul host add {0} --kind docker`")]
     HostUnknown(HostId),
     /// The host is locked.
-    #[error("host {0} is locked, since two machines used its identity: unlock it, or add it again")]
+    #[error(
+        "host {0} is locked, since two machines used its identity: find the other one, then unlock it with `outhaul host unlock {0}`"
+    )]
     HostLocked(HostId),
     /// The host was revoked.
     #[error("host {0} is revoked")]

@@ -70,7 +70,9 @@ pub enum AddError {
     )]
     Exists(HostId),
     /// It is locked.
-    #[error("host {0} is locked, since two machines used its identity: unlock it first")]
+    #[error(
+        "host {0} is locked, since two machines used its identity: find the other one, then unlock it with `outhaul host unlock {0}`"
+    )]
     Locked(HostId),
     /// It was revoked.
     #[error("host {0} is revoked, and its name is never used again: choose another")]
