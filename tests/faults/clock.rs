@@ -67,9 +67,7 @@ impl Clock {
         let mut command = world.outhaul(arguments);
         command.envs(self.environment(&file));
         let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        println!("outhaul {}: {said}", arguments.join(" "));
         (printed, output.status.code())
     }
 }

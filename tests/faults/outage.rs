@@ -32,8 +32,9 @@ fn wait_for_date(what: &str, date: UnixMillis) {
 
 fn counted(world: &World) -> u64 {
     let logs = world.outhaul_ok(&["logs", "count"]).unwrap_or_default();
-    let last = logs.lines().filter_map(|line| line.strip_prefix("count "));
-    last.last().map_or(0, |number| number.parse().unwrap())
+    let mut lines = logs.lines().rev();
+    let last = lines.find_map(|line| line.strip_prefix("count "));
+    last.map_or(0, |number| number.parse().unwrap())
 }
 
 fn audit_names(world: &World) -> Vec<String> {
