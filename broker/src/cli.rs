@@ -29,6 +29,7 @@ mod reader;
 mod render;
 mod restore;
 mod run;
+mod sandbox;
 mod stop;
 mod terminal;
 mod units;
@@ -110,6 +111,9 @@ enum Command {
     /// Hosts: where sandboxes run
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Sandboxes: cutting one off
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Readers: who may read over the network, and who may run load tests
     #[command(subcommand)]
     Reader(reader::ReaderCommand),
@@ -244,6 +248,7 @@ impl Cli {
             Command::Access(command) => access::execute(&context, command).await,
             Command::Login => login::login(&context, &place).await,
             Command::Logout => login::logout(&context),
+            Command::Sandbox(command) => sandbox::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,

@@ -13,6 +13,7 @@ mod boundary;
 mod bundle;
 mod certificates;
 mod commands;
+mod identity;
 mod offline;
 mod quickstart;
 mod readers;

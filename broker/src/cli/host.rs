@@ -1,5 +1,8 @@
 //! `outhaul host`: adding hosts, fetching what is carried to each, and taking them away.
 
+mod right;
+mod show;
+
 use anyhow::Context as _;
 use protocol::id::HostId;
 use serde_json::json;
@@ -39,7 +42,31 @@ pub(super) enum HostCommand {
     },
     /// List the hosts, and which of them are connected
     #[command(after_help = "Example:\n  outhaul host list --json")]
-    List,
+    List {
+        /// Those too that were removed
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show a host: its keys, its clock, its sandboxes, its install keys, and who added it
+    #[command(after_help = "Example:\n  outhaul host show edge-1")]
+    Show {
+        /// Which
+        #[arg(value_name = "NAME")]
+        name: HostId,
+    },
+    /// Call a host something else in lists, beside its name
+    ///
+    /// The name itself never changes: topics, tokens, the journal and the audit trail go by it, and so does every command here.
+    #[command(
+        after_help = "Examples:\n  outhaul host rename edge-1 'Rack 4, Berlin'\n  outhaul host rename edge-1 --clear"
+    )]
+    Rename(right::RenameArgs),
+    /// Take a host that is not needed any more out of the lists
+    ///
+    /// Its rights end, for good, and its name is never used again; what the journal has of it stays, and so does its audit trail. One that
+    /// is connected or has sandboxes is removed with --force only. In an emergency: `outhaul host revoke`, which leaves it in the lists.
+    #[command(after_help = "Example:\n  outhaul host remove edge-1")]
+    Remove(right::RemoveArgs),
     /// Unlock a host that was locked because two machines used its identity: the key it had counts again
     #[command(after_help = "Example:\n  outhaul host unlock edge-1")]
     Unlock {
@@ -48,12 +75,13 @@ pub(super) enum HostCommand {
         name: HostId,
     },
     /// Take a host's rights away for good, and close its connections; its name is never used again
-    #[command(after_help = "Example:\n  outhaul host revoke edge-1")]
-    Revoke {
-        /// Which
-        #[arg(value_name = "NAME")]
-        name: HostId,
-    },
+    ///
+    /// Or less than all of them: --install-key makes a bundle worthless that nobody has used yet; --generation takes a key back that may
+    /// be in other hands, and every one before it. A sandbox alone: `outhaul sandbox revoke`.
+    #[command(
+        after_help = "Examples:\n  outhaul host revoke edge-1\n  outhaul host revoke edge-1 --generation 7\n  outhaul host revoke edge-1 --install-key"
+    )]
+    Revoke(right::RevokeArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,9 +117,12 @@ pub(super) async fn execute(context: &Context, command: HostCommand) -> anyhow::
             bundle::fetch(context, &args.name, Some(args.kind.word()), args.bundle).await
         }
         HostCommand::Bundle { name, args } => bundle::fetch(context, &name, None, args).await,
-        HostCommand::List => list(context).await,
+        HostCommand::List { all } => list(context, all).await,
+        HostCommand::Show { name } => show::show(context, &name).await,
+        HostCommand::Rename(args) => right::rename(context, args).await,
+        HostCommand::Remove(args) => right::remove(context, &args).await,
         HostCommand::Unlock { name } => change(context, &name, "unlock").await,
-        HostCommand::Revoke { name } => change(context, &name, "revoke").await,
+        HostCommand::Revoke(args) => right::revoke(context, &args).await,
     }
 }
 
@@ -109,8 +140,8 @@ async fn change(context: &Context, name: &HostId, what: &str) -> anyhow::Result<
     Ok(0)
 }
 
-async fn list(context: &Context) -> anyhow::Result<u8> {
-    let hosts = api::hosts(&context.client).await?;
+async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
+    let hosts = api::hosts(&context.client, all).await?;
     if context.output.is_json() {
         context.output.json(&hosts)?;
         return Ok(0);
@@ -131,6 +162,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
                 if host.connected { "yes" } else { "no" }.to_owned(),
                 host.generation.to_string(),
                 seen,
+                host.label.unwrap_or_default(),
             ]
         })
         .collect();
@@ -141,6 +173,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
         "CONNECTED",
         "GENERATION",
         "LAST SEEN",
+        "LABEL",
     ];
     context.output.table(&header, &rows)?;
     Ok(0)

@@ -3,6 +3,7 @@
 mod identity;
 mod restore;
 mod retention;
+mod right;
 
 use std::{path::Path, time::Duration};
 
@@ -71,6 +72,7 @@ async fn open_changed(place: &Path, change: impl FnOnce(&mut Parts)) -> Plane {
         router: Router::spawn(router::default_config()).await.unwrap(),
         issuer: secret(1),
         recovery_window: Duration::from_secs(72 * 3600),
+        token_life: Duration::from_secs(3600),
         install_key_life: Duration::from_secs(24 * 3600),
         address: "broker.example:8443".to_owned(),
         is_address_set: true,
@@ -563,6 +565,7 @@ async fn presence_and_sightings_are_known_and_the_plane_is_healthy() {
             sandbox: build(),
             state: State::Paused,
         }],
+        skew_ms: Some(7_200_000),
     });
     assert_eq!(
         plane

@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use axum::{
     Extension,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use protocol::{
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, created, ok},
+    route::query,
 };
 use crate::{
     core::hosts::HostState,
@@ -119,23 +120,40 @@ fn read_dispatchers(texts: &[String]) -> Result<Vec<Public<Dispatcher>>, No> {
     Ok(dispatchers)
 }
 
-pub(super) async fn list(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    /// Those too that were removed.
+    #[serde(default)]
+    all: bool,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    listed: Result<Query<Listed>, QueryRejection>,
+) -> Answer {
+    let all = query(listed)?.all;
     let rows = api.plane.blocking(|plane| plane.store().hosts()).await?;
-    let seen = rows.iter().filter(|row| sees(&peer, &row.name));
-    let hosts: Vec<Value> = seen.map(|row| host_json(&api.plane, row)).collect();
+    let shown = rows
+        .iter()
+        .filter(|row| sees(&peer, &row.name) && (all || row.removed_ms.is_none()));
+    let hosts: Vec<Value> = shown.map(|row| host_json(&api.plane, row)).collect();
     ok(json!({ "hosts": hosts }))
 }
 
-fn host_json(plane: &Plane, row: &HostRow) -> Value {
+pub(super) fn host_json(plane: &Plane, row: &HostRow) -> Value {
     let id = HostId::new(&row.name).ok();
-    let state = match row.state {
-        HostState::New => "new",
-        HostState::Enrolled => "enrolled",
-        HostState::Locked => "locked",
-        HostState::Revoked => "revoked",
+    let state = match (row.state, row.removed_ms) {
+        (_, Some(_)) => "removed",
+        (HostState::New, None) => "new",
+        (HostState::Enrolled, None) => "enrolled",
+        (HostState::Locked, None) => "locked",
+        (HostState::Revoked, None) => "revoked",
     };
     json!({
         "name": row.name,
+        "label": row.label,
         "kind": kind_word(row.kind),
         "state": state,
         "connected": id.as_ref().is_some_and(|id| plane.is_connected(id)),
@@ -275,11 +293,7 @@ pub(super) async fn remove_dispatcher(
     Path(key): Path<String>,
 ) -> Answer {
     let key = read_dispatcher(&key)?;
-    let remove = move |plane: &Plane| {
-        plane
-            .store()
-            .remove_dispatcher(key.as_bytes(), &peer.actor(), plane.now().0)
-    };
+    let remove = move |plane: &Plane| plane.remove_dispatcher(key.as_bytes(), &peer);
     if api.plane.blocking(remove).await? {
         return ok(json!({ "key": key.to_string() }));
     }
@@ -309,7 +323,7 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, No> {
         .map_err(|error| No::bad(format!("the request is not what it should be: {error}")))
 }
 
-fn unknown(host: &HostId) -> No {
+pub(super) fn unknown(host: &HostId) -> No {
     No::new(
         StatusCode::NOT_FOUND,
         "host_unknown",

@@ -66,6 +66,8 @@ pub struct Redeem<'a> {
     pub host: &'a str,
     /// The key it made.
     pub public_key: &'a [u8; 32],
+    /// For how long after its redemption the same key gets the same answer again, in milliseconds: as long as a host may be away.
+    pub again_ms: u64,
 }
 
 /// A host that has just enrolled.
@@ -84,7 +86,7 @@ pub struct Enrolled {
 pub enum Redeemed {
     /// The host is enrolled with this key. On disk, so it may be told.
     Now(Enrolled),
-    /// It was, by the same key, a moment ago: give the same answer.
+    /// It was, by the same key, and has no other since: give the same answer.
     AlreadySame(Enrolled),
     /// No. The peer is not told why.
     Refused(RedeemRefusal),
@@ -100,8 +102,8 @@ impl Store {
             let outcome = match host::find(tx, &new.name)? {
                 None => {
                     tx.execute(
-                        "INSERT INTO hosts (name, kind, created_ms, state, generation) VALUES (?, ?, ?, 'new', 0)",
-                        params![new.name, new.kind, Uint(now_ms)],
+                        "INSERT INTO hosts (name, kind, created_ms, state, generation, added_by) VALUES (?, ?, ?, 'new', 0, ?)",
+                        params![new.name, new.kind, Uint(now_ms), actor],
                     )?;
                     AddHost::Added
                 }
@@ -217,7 +219,7 @@ fn take_key(tx: &Transaction<'_>, redeem: &Redeem<'_>, now_ms: u64) -> anyhow::R
     Ok(changed == 1)
 }
 
-/// The key could not be taken: was it taken by the same key a moment ago, or why not?
+/// The key could not be taken: was it taken by the same key, or why not?
 fn refuse_or_repeat(
     tx: &Transaction<'_>,
     redeem: &Redeem<'_>,
@@ -264,7 +266,7 @@ fn facts(
     Ok(InstallKeyFacts {
         state,
         expires_ms,
-        used: bound.zip(used_ms),
+        used: bound.zip(used_ms.map(|used| used.saturating_add(redeem.again_ms))),
         public_key_known,
         host: row.identity(),
     })
