@@ -12,6 +12,7 @@
 #[macro_use]
 mod int_map;
 
+pub mod audit;
 pub mod bundle;
 pub mod cbor;
 pub mod command;
