@@ -157,7 +157,7 @@ pub fn judge(
     }
     report.trail.finish();
     let rows = report.trail.rows();
-    let more_rows = entries.next().is_ok();
+    let more_rows = !matches!(entries.next()?, Err(Fault::Truncated));
     let beyond = next_note.map(|noted| noted.size);
     let saved_beyond = since.map(|note| note.unverified().size());
     let found = match report.trail.bad() {
