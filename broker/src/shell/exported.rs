@@ -165,14 +165,11 @@ pub fn judge(
         None => report.bad.take(),
     };
     report.bad = found
-        .or(saved_beyond.map(|size| Bad::Saved(size, Unsigned::Beyond)))
-        .or(unsigned.map(|(signed, size, why)| Bad::Checkpoint(signed, size, why)))
-        .or(beyond.map(|_| Bad::Row(rows, Fault::Truncated)))
-        .or(more_rows.then_some(Bad::Row(rows, Fault::Misplaced)))
-        .or(
-            (report.trail.signed() == 0 && report.trail.keys().len() == 1 && rows > 0)
-                .then_some(Bad::Nothing),
-        );
+        .or_else(|| saved_beyond.map(|size| Bad::Saved(size, Unsigned::Beyond)))
+        .or_else(|| unsigned.map(|(signed, size, why)| Bad::Checkpoint(signed, size, why)))
+        .or_else(|| beyond.map(|_| Bad::Row(rows, Fault::Truncated)))
+        .or_else(|| more_rows.then_some(Bad::Row(rows, Fault::Misplaced)))
+        .or_else(|| (report.trail.signed() == 0 && rows > 0).then_some(Bad::Nothing));
     Ok(report)
 }
 
