@@ -27,3 +27,4 @@ pub mod room;
 pub mod sandbox;
 pub mod span;
 pub mod sse;
+pub mod trail;

@@ -6,6 +6,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod certificate;
 mod clerk;
 mod command;
@@ -52,6 +53,7 @@ use crate::{
         retention::Limits,
     },
     shell::{
+        audit_key::AuditKey,
         certificate::Facts,
         clock,
         journal::Journal,
@@ -59,7 +61,7 @@ use crate::{
         places::Places,
         room::Room,
         router::Router,
-        store::{Store, Trouble},
+        store::{Inconsistent, Store, Trouble},
     },
 };
 
@@ -204,6 +206,8 @@ pub struct Parts {
     pub router: Router,
     /// Signs connection tokens.
     pub issuer: Secret<Issuer>,
+    /// Signs the audit trail.
+    pub audit: AuditKey,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
     /// How long a connection token lives; at most an hour.
@@ -259,6 +263,8 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
+    /// Why the audit trail is not signed any more, if it is not.
+    audit_fault: watch::Sender<Option<Inconsistent>>,
     dropped: Mutex<retention::Dropped>,
 }
 
@@ -302,6 +308,12 @@ impl Tables {
     }
 }
 
+/// What a broker with this issuer's key is called in tokens.
+#[must_use]
+pub fn audience(issuer: &Secret<Issuer>) -> String {
+    format!("outhaul-{}", hex(&issuer.public().id()))
+}
+
 impl Plane {
     /// Opens the plane: reads the hosts, and the journal as far as is needed to know what came before. Blocks on the disk; call it
     /// inside the tokio runtime.
@@ -316,7 +328,7 @@ impl Plane {
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
-            audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            audience: audience(&parts.issuer),
             history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
@@ -343,6 +355,7 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
+            audit_fault: watch::Sender::new(None),
             dropped: Mutex::default(),
             parts,
         };
@@ -363,6 +376,7 @@ impl Plane {
             .keep_only(&sessions)
             .context("tidy the places of readers")?;
         plane.look_at_clock();
+        tokio::spawn(audit::run(Arc::downgrade(&plane.inner)));
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));
         tokio::spawn(retention::run(Arc::downgrade(&plane.inner)));

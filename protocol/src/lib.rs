@@ -13,6 +13,7 @@
 mod int_map;
 
 pub mod access_token;
+pub mod audit;
 pub mod bundle;
 pub mod cbor;
 pub mod command;

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod audit;
 mod backup;
 mod bad_input;
 mod boundary;

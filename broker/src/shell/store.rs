@@ -5,6 +5,8 @@
 
 mod access;
 mod audit;
+mod audit_checkpoint;
+mod audit_tree;
 mod column;
 mod command;
 mod dispatcher;
@@ -20,7 +22,11 @@ mod snapshot;
 mod trouble;
 
 pub use access::{AccessRow, AddedAccess, NewAccess};
-pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
+pub use audit::{
+    AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditFilter, AuditRow, Opening,
+    may_be_withheld,
+};
+pub use audit_checkpoint::{CHECKPOINTS_LISTED_MAX, CheckpointRow, Inconsistent};
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use dropped::{DroppedRow, Needed};
@@ -248,6 +254,7 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     schema::migrate(&mut connection)?;
+    audit_tree::fill(&mut connection).context("make the tree over the audit trail")?;
     Ok(connection)
 }
 
@@ -256,5 +263,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod tests;

@@ -137,6 +137,18 @@ actions! {
     FindOffset: GET "/v1/offset", VIEWER, NoHost;
     /// The audit trail: a part of it could not be verified.
     ListAudit: GET "/v1/audit", VIEWER, AllHosts;
+    /// Which keys sign the audit trail: public.
+    ListAuditKeys: GET "/v1/audit/keys", VIEWER, NoHost;
+    /// The newest signed checkpoint, signed now if rows came since.
+    SignCheckpoint: POST "/v1/audit/checkpoint", VIEWER, AllHosts;
+    /// What was signed of the audit trail.
+    ListCheckpoints: GET "/v1/audit/checkpoints", VIEWER, AllHosts;
+    /// The values that rows commit to and do not show.
+    ListOpenings: GET "/v1/audit/openings", VIEWER, AllHosts;
+    /// That a row is in the audit trail.
+    ProveRow: GET "/v1/audit/proof/{seq}", VIEWER, AllHosts;
+    /// A new key for the audit trail, beside the old one on the broker's disk.
+    RotateAuditKey: POST "/v1/audit/rotate-key", MACHINE, AllHosts;
     /// The broker, as it describes itself.
     ShowStatus: GET "/v1/status", VIEWER, NoHost;
     /// The broker's metrics.

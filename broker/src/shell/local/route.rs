@@ -14,7 +14,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use protocol::{
-    id::{HostId, SandboxId, hex},
+    id::{HostId, SandboxId},
     limits::PACKET_BYTES_MAX,
 };
 use serde::Deserialize;
@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use super::{
     Api, access,
     answer::{Answer, No, ok},
-    backup, certificate, host, journal, reader, records, right,
+    audit, backup, certificate, host, journal, reader, records, right,
 };
 use crate::{
     core::access::{About, Action, Refusal, Rights},
     drive::{Extra, Peer},
     shell::{
         metrics::{CONTENT_TYPE, Metrics, exposition},
-        store::{AUDIT_ROWS_MAX, SandboxRow},
+        store::SandboxRow,
     },
 };
 
@@ -105,7 +105,13 @@ fn handler(action: Action) -> MethodRouter<Api> {
         Action::BeginBackup => post(backup::begin),
         Action::ShowExtents => get(backup::extents),
         Action::FindOffset => get(records::offset),
-        Action::ListAudit => get(audit),
+        Action::ListAudit => get(audit::list),
+        Action::ListAuditKeys => get(audit::keys),
+        Action::SignCheckpoint => post(audit::checkpoint),
+        Action::ListCheckpoints => get(audit::checkpoints),
+        Action::ListOpenings => get(audit::openings),
+        Action::ProveRow => get(audit::proof),
+        Action::RotateAuditKey => post(audit::rotate_key),
         Action::ShowStatus => get(status),
         Action::ShowMetrics => get(metrics),
     }
@@ -209,40 +215,6 @@ fn sandbox_json(row: &SandboxRow) -> Value {
         "updated_ms": row.updated_ms,
         "first_offset": extra.first_offset,
     })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rows {
-    #[serde(default)]
-    from: u64,
-    limit: Option<u32>,
-}
-
-async fn audit(State(api): State<Api>, rows: Result<Query<Rows>, QueryRejection>) -> Answer {
-    let Rows { from, limit } = query(rows)?;
-    let limit = limit.unwrap_or(AUDIT_ROWS_MAX);
-    let rows = api
-        .plane
-        .blocking(move |plane| plane.store().audit_rows(from, limit))
-        .await?;
-    let rows: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "seq": row.seq,
-                "time_ms": row.time_ms,
-                "name": row.name,
-                "subject": row.subject,
-                "actor": row.actor,
-                // As text, as it was hashed: read anew it might hash to something else.
-                "fields": row.fields,
-                "prev": hex(&row.prev),
-                "hash": hex(&row.hash),
-            })
-        })
-        .collect();
-    ok(json!({ "rows": rows }))
 }
 
 async fn status(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
