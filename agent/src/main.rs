@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match decide().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The one place where errors are shown; if standard error is gone there is nobody to tell.
@@ -23,17 +23,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+/// What is left to do once the command line was read.
+enum Task {
+    Run(Box<Config>),
+    Egress(Box<EgressOptions>),
+    /// It was done on the way.
+    Done,
+}
+
+/// Works for as long as the program lives. Nothing of the command line is on the stack below it.
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Run(config) => drive::run(&config),
+        Task::Egress(options) => egress::run(*options),
+        Task::Done => Ok(()),
+    }
+}
+
+/// Reads the command line and the settings, and does what takes but a moment. Never inlined: what it needs of the stack, 20 KB, is
+/// given back before the program goes to work.
+#[inline(never)]
+fn decide() -> anyhow::Result<Task> {
+    let cli = Cli::parse();
     match cli.command {
         Command::Run(raw) => {
             let config = Cli::settle(cli.config, raw)?;
             log::start(&config.log, config.log_format)?;
-            drive::run(&config)
+            return Ok(Task::Run(Box::new(config)));
         }
         Command::Egress(raw) => {
             let config = Cli::settle(cli.config, raw)?;
             log::start(&config.log, config.log_format)?;
-            egress::run(egress_options(config)?)
+            return Ok(Task::Egress(Box::new(egress_options(config)?)));
         }
         Command::Config { print: _, raw } => {
             let config = Cli::settle(cli.config, raw)?;
@@ -42,7 +63,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Identity { json, raw } => identity(&Cli::settle(cli.config, raw)?, json),
         Command::Completions { shell } => say(&Cli::completions(shell)),
-    }
+    }?;
+    Ok(Task::Done)
 }
 
 fn egress_options(config: Config) -> anyhow::Result<EgressOptions> {

@@ -1,0 +1,255 @@
+//! One event as one line. What strangers wrote may be in it, so nothing in it moves a terminal's cursor or begins a line.
+
+use std::fmt::{self, Write as _};
+
+use protocol::time::UnixMillis;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+/// The field that holds an event's text.
+const MESSAGE: &str = "message";
+
+/// A line for a person: time, level, text, and the other fields by name.
+pub(super) fn text(event: &Event<'_>, now: UnixMillis, is_coloured: bool) -> String {
+    let mut fields = Text::default();
+    event.record(&mut fields);
+    let (time, level) = (Time(now), *event.metadata().level());
+    let mut line = String::new();
+    let _ = match (is_coloured, colour(level)) {
+        (true, colour) => write!(
+            line,
+            "\x1b[2m{time}\x1b[0m \x1b[{colour}m{level:>5}\x1b[0m "
+        ),
+        (false, _) => write!(line, "{time} {level:>5} "),
+    };
+    line.push_str(&fields.message);
+    if !fields.message.is_empty() && !fields.others.is_empty() {
+        line.push(' ');
+    }
+    line.push_str(&fields.others);
+    line.push('\n');
+    line
+}
+
+/// A line for a program: an object of text members, numbers and truth values.
+pub(super) fn json(event: &Event<'_>, now: UnixMillis) -> String {
+    let mut object = serde_json::Map::new();
+    object.insert("timestamp".to_owned(), Time(now).to_string().into());
+    object.insert("level".to_owned(), event.metadata().level().as_str().into());
+    event.record(&mut Members(&mut object));
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        _ => 35,
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    others: String,
+}
+
+impl Text {
+    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if field.name() == MESSAGE {
+            let _ = write!(Tame(&mut self.message), "{value}");
+            return;
+        }
+        if !self.others.is_empty() {
+            self.others.push(' ');
+        }
+        let _ = write!(Tame(&mut self.others), "{}={value}", field.name());
+    }
+}
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == MESSAGE {
+            self.put(field, format_args!("{value}"));
+        } else {
+            self.put(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format_args!("{value:?}"));
+    }
+}
+
+struct Members<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl Members<'_> {
+    fn put(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+}
+
+/// Writes text with its control characters escaped.
+struct Tame<'a>(&'a mut String);
+
+impl fmt::Write for Tame<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() {
+                self.0.extend(c.escape_default());
+            } else {
+                self.0.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time as RFC 3339 has it, in UTC.
+struct Time(UnixMillis);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, rest) = (self.0.0 / 86_400_000, self.0.0 % 86_400_000);
+        let (year, month, day) = date(days);
+        let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
+        let (second, milli) = (rest / 1000 % 60, rest % 1000);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
+    }
+}
+
+/// The Gregorian date of a day since 1970. Years are counted from March, so that the day of leap years comes last (Hinnant's
+/// `civil_from_days`).
+fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::with_default;
+    use tracing::{Metadata, Subscriber};
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_852_278_460);
+
+    /// Keeps an event as both lines.
+    struct Kept(Arc<Mutex<(String, String)>>);
+
+    impl Subscriber for Kept {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn event(&self, event: &Event<'_>) {
+            *self.0.lock().unwrap() = (text(event, NOW, false), json(event, NOW));
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    fn lines(log: impl FnOnce()) -> (String, String) {
+        let kept = Arc::new(Mutex::new(Default::default()));
+        with_default(Kept(Arc::clone(&kept)), log);
+        let lines = kept.lock().unwrap().clone();
+        lines
+    }
+
+    #[test]
+    fn a_line_has_time_level_text_and_fields_and_json_has_them_as_members() {
+        let (text, json) = lines(|| {
+            let name = String::from("edge-1");
+            tracing::warn!(host = %name, broker = "b:1", skew_ms = -3_i64, "not {}", "well");
+        });
+        assert_eq!(
+            text,
+            "2026-11-28T07:51:18.460Z  WARN not well host=edge-1 broker=\"b:1\" skew_ms=-3\n"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "timestamp": "2026-11-28T07:51:18.460Z", "level": "WARN", "message": "not well",
+                "host": "edge-1", "broker": "b:1", "skew_ms": -3
+            })
+        );
+        assert!(json.ends_with("}\n"));
+    }
+
+    #[test]
+    fn a_strangers_text_stays_on_its_line_and_moves_no_cursor() {
+        let evil = "a\n2026 INFO forged\x1b[2J\u{9b}1m";
+        let (text, json) = lines(|| tracing::info!(evil, shown = %evil, "said {evil}"));
+        for line in [text, json] {
+            let line = line.strip_suffix('\n').unwrap();
+            assert!(!line.contains(|c: char| c.is_ascii_control()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, expected) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (789, (1972, 2, 29)),
+            (11_016, (2000, 2, 29)),
+            (20_785, (2026, 11, 28)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), expected, "{days}");
+        }
+    }
+}
