@@ -116,6 +116,7 @@ impl Broker {
             time: now,
             generation: recorded.generation,
             authorities: None,
+            trail: None,
         })
     }
 

@@ -292,6 +292,7 @@ impl Plane {
             time: now,
             generation,
             authorities: Some(self.authorities()),
+            trail: None,
         })
     }
 

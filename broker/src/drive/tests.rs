@@ -112,6 +112,7 @@ async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Resu
         key: key.public(),
         generation,
         proof,
+        witness: None,
     };
     plane.exchange(sign_request(&key, &request)).await
 }
