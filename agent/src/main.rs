@@ -7,14 +7,15 @@ use agent::cli::{Cli, Command};
 use agent::config::Config;
 use agent::drive;
 use agent::egress::{self, EgressOptions};
+use agent::owner::{self, Answer};
 use agent::shell::bundle::Bundle;
-use agent::shell::{log, store};
+use agent::shell::log;
 use anyhow::Context as _;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
     match decide().and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The one place where errors are shown; if standard error is gone there is nobody to tell.
             let _ = writeln!(io::stderr(), "outhaul-agent: {error:#}");
@@ -27,17 +28,18 @@ fn main() -> ExitCode {
 enum Task {
     Run(Box<Config>),
     Egress(Box<EgressOptions>),
-    /// It was done on the way.
-    Done,
+    /// It was done on the way; with what exit code.
+    Done(ExitCode),
 }
 
 /// Works for as long as the program lives. Nothing of the command line is on the stack below it.
-fn run(task: Task) -> anyhow::Result<()> {
+fn run(task: Task) -> anyhow::Result<ExitCode> {
     match task {
-        Task::Run(config) => drive::run(&config),
-        Task::Egress(options) => egress::run(*options),
-        Task::Done => Ok(()),
+        Task::Run(config) => drive::run(&config)?,
+        Task::Egress(options) => egress::run(*options)?,
+        Task::Done(code) => return Ok(code),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the command line and the settings, and does what takes but a moment. Never inlined: what it needs of the stack, 20 KB, is
@@ -45,7 +47,7 @@ fn run(task: Task) -> anyhow::Result<()> {
 #[inline(never)]
 fn decide() -> anyhow::Result<Task> {
     let cli = Cli::parse();
-    match cli.command {
+    let answer = match cli.command {
         Command::Run(raw) => {
             let config = Cli::settle(cli.config, raw)?;
             log::start(&config.log, config.log_format)?;
@@ -59,12 +61,20 @@ fn decide() -> anyhow::Result<Task> {
         Command::Config { print: _, raw } => {
             let config = Cli::settle(cli.config, raw)?;
             let text = toml::to_string(&config.to_raw()).context("write the settings")?;
-            say(text.as_bytes())
+            Answer { text, code: 0 }
         }
-        Command::Identity { json, raw } => identity(&Cli::settle(cli.config, raw)?, json),
-        Command::Completions { shell } => say(&Cli::completions(shell)),
-    }?;
-    Ok(Task::Done)
+        Command::Identity { json, raw } => owner::identity(&Cli::settle(cli.config, raw)?, json)?,
+        Command::Status { json, raw } => owner::status(&Cli::settle(cli.config, raw)?, json)?,
+        Command::AcceptRestore { yes, raw } => {
+            owner::accept_restore(&Cli::settle(cli.config, raw)?, yes)?
+        }
+        Command::Completions { shell } => {
+            say(&Cli::completions(shell))?;
+            return Ok(Task::Done(ExitCode::SUCCESS));
+        }
+    };
+    say(answer.text.as_bytes())?;
+    Ok(Task::Done(ExitCode::from(answer.code)))
 }
 
 fn egress_options(config: Config) -> anyhow::Result<EgressOptions> {
@@ -84,34 +94,6 @@ fn egress_options(config: Config) -> anyhow::Result<EgressOptions> {
         broker,
         proxy: config.proxy,
     })
-}
-
-fn identity(config: &Config, json: bool) -> anyhow::Result<()> {
-    let dir = &config.state_dir;
-    let identity = store::read_identity(dir)?.with_context(|| {
-        format!(
-            "this host is not enrolled: {} holds no identity",
-            dir.display()
-        )
-    })?;
-    let key = identity.public().map(|key| key.to_string());
-    let first_key = identity.first.map(|key| key.to_string());
-    let (host, generation) = (&identity.host, identity.generation());
-    let text = if json {
-        let value = serde_json::json!({
-            "host": host.as_str(), "generation": generation, "key": key, "first_key": first_key,
-        });
-        format!("{value}\n")
-    } else {
-        let shown =
-            |key: Option<String>| key.unwrap_or_else(|| "none: not enrolled yet".to_owned());
-        format!(
-            "host        {host}\ngeneration  {generation}\nkey         {}\nfirst key   {}\n",
-            shown(key),
-            shown(first_key)
-        )
-    };
-    say(text.as_bytes())
 }
 
 fn say(bytes: &[u8]) -> anyhow::Result<()> {

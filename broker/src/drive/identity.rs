@@ -351,6 +351,7 @@ impl Plane {
             broker: self.inner.parts.address.clone(),
             issued_ms: now.0,
             dispatchers: dispatchers.iter().map(ToString::to_string).collect(),
+            audit_vkey: None,
         };
         let bundle_toml = toml::to_string(&bundle).context("write bundle");
         Ok(Added {
