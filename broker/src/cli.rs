@@ -1,6 +1,7 @@
 //! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
 
 mod api;
+mod audit;
 mod backup;
 mod ca;
 mod client;
@@ -156,6 +157,9 @@ enum Command {
         after_help = "Examples:\n  outhaul events --follow --host edge-1\n  outhaul events --json --from 1200"
     )]
     Events(events::EventsArgs),
+    /// The audit trail: every change of rights, signed, and what proves it
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print any message, token or key in readable form, with what of it verifies
     ///
     /// Reads what travels between host and platform: tokens, commands, reports, batches of events, the exchange's requests and answers,
@@ -229,6 +233,7 @@ impl Cli {
             Command::Logs(args) => logs::execute(&context, args).await,
             Command::Stop(args) => stop::execute(&mut context, args).await,
             Command::Events(args) => events::execute(&context, args).await,
+            Command::Audit(command) => audit::execute(&context, command).await,
             Command::Inspect(args) => inspect::execute(&context, &args),
             Command::ExportHost(args) => export_host::execute(&context, args).await,
             Command::ExportStream(args) => export_stream::execute(&context, args).await,

@@ -24,3 +24,4 @@ pub mod room;
 pub mod sandbox;
 pub mod span;
 pub mod sse;
+pub mod trail;

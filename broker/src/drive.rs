@@ -5,6 +5,7 @@
 //! next start. A change of rights is in the audit trail before it takes effect.
 
 mod apply;
+mod audit;
 mod certificate;
 mod clerk;
 mod command;
@@ -48,13 +49,14 @@ use crate::{
         retention::Limits,
     },
     shell::{
+        audit_key::AuditKey,
         certificate::Facts,
         clock,
         journal::Journal,
         keys::fill_random,
         room::Room,
         router::Router,
-        store::{Store, Trouble},
+        store::{Inconsistent, Store, Trouble},
     },
 };
 
@@ -201,6 +203,8 @@ pub struct Parts {
     pub router: Router,
     /// Signs connection tokens.
     pub issuer: Secret<Issuer>,
+    /// Signs the audit trail.
+    pub audit: AuditKey,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
     /// How long an unused install key is good.
@@ -246,6 +250,8 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
+    /// Why the audit trail is not signed any more, if it is not.
+    audit_fault: watch::Sender<Option<Inconsistent>>,
     dropped: Mutex<retention::Dropped>,
 }
 
@@ -281,6 +287,12 @@ impl Tables {
     }
 }
 
+/// What a broker with this issuer's key is called in tokens.
+#[must_use]
+pub fn audience(issuer: &Secret<Issuer>) -> String {
+    format!("outhaul-{}", hex(&issuer.public().id()))
+}
+
 impl Plane {
     /// Opens the plane: reads the hosts, and the journal as far as is needed to know what came before. Blocks on the disk; call it
     /// inside the tokio runtime.
@@ -295,7 +307,7 @@ impl Plane {
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
-            audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            audience: audience(&parts.issuer),
             history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
@@ -313,6 +325,7 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
+            audit_fault: watch::Sender::new(None),
             dropped: Mutex::default(),
             parts,
         };
@@ -328,6 +341,7 @@ impl Plane {
             }
         }
         plane.look_at_clock();
+        tokio::spawn(audit::run(Arc::downgrade(&plane.inner)));
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));
         tokio::spawn(retention::run(Arc::downgrade(&plane.inner)));

@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use protocol::{bundle::fingerprint, mqtt::ReasonCode};
+use protocol::{
+    bundle::fingerprint,
+    key::{Issuer, Secret},
+    mqtt::ReasonCode,
+};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -15,8 +19,9 @@ use tokio::{
 use crate::{
     config::{Authority, Config},
     core::{expiry::Watch, gate::Offer, network::Network},
-    drive::{Parts, Plane},
+    drive::{Parts, Plane, audience},
     shell::{
+        audit_key::AuditKey,
         certificate::Certificates,
         clock,
         connection::Gate,
@@ -83,7 +88,8 @@ struct Opened {
     room: Room,
     journal: Journal,
     bench: Option<Journal>,
-    keys: SigningKeys,
+    issuer: Secret<Issuer>,
+    audit: AuditKey,
     certificates: Certificates,
 }
 
@@ -113,7 +119,8 @@ impl Broker {
             admitted: config.admitted,
             retention: config.retention,
             router,
-            issuer: opened.keys.issuer,
+            issuer: opened.issuer,
+            audit: opened.audit,
             recovery_window: config.recovery_window,
             install_key_life: config.install_key_life,
             address: address.to_string(),
@@ -249,24 +256,30 @@ fn open_in(
         true => Some(Journal::open_bench(&directory.bench(), config.durability)?),
         false => None,
     };
-    let keys = SigningKeys::open(directory)?;
+    let SigningKeys { issuer, audit } = SigningKeys::open(directory)?;
     let certificates = Certificates::open(directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
     let store = Store::open(&directory.store())?;
     store.use_ballast(room);
     journal.use_ballast(room);
+    let audit = AuditKey::open(directory, audit, &store, &audience(&issuer))?;
     Ok(Opened {
         store,
         room: room.clone(),
         journal,
         bench,
-        keys,
+        issuer,
+        audit,
         certificates,
     })
 }
 
 fn record_start(plane: &Plane) -> anyhow::Result<()> {
-    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "durability": plane.durability() });
+    let fields = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "durability": plane.durability(),
+        "audit_key": plane.audit_key().current().public().to_string(),
+    });
     plane.store().record_audit(&AuditEntry {
         time_ms: plane.now().0,
         name: "broker.started",

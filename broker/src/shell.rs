@@ -1,10 +1,12 @@
 //! What the broker does: one file for each thing that can fail by itself.
 
+pub mod audit_key;
 pub mod backup;
 pub mod certificate;
 pub mod clock;
 pub mod connection;
 pub mod descriptors;
+pub mod exported;
 pub mod http;
 pub mod journal;
 pub mod keys;

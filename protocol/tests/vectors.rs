@@ -11,6 +11,7 @@
 use std::{collections::HashSet, fmt::Display, str::FromStr};
 
 use protocol::{
+    audit::{Leaf, SignedCheckpoint, TlogProof, Vkey},
     cbor,
     command::{self, Order},
     exchange::{self, Challenge, Grant, Proof, Refused},
@@ -275,6 +276,10 @@ impl Vector {
             "public-key" => self.public_key(),
             "possession" => self.possession(),
             "covers" => self.covers(),
+            "audit-row" => self.audit_row(),
+            "checkpoint" => self.checkpoint(),
+            "cosignature" => self.cosignature(),
+            "tlog-proof" => self.tlog_proof(),
             other => panic!("{}: no kind {other:?}", self.name()),
         }
     }
@@ -442,6 +447,34 @@ impl Vector {
         } else {
             Err("the proof does not hold".into())
         }
+    }
+
+    fn audit_row(&self) -> Judged {
+        let bytes = self.bytes("hex");
+        let row = Leaf::from_bytes(&bytes).map_err(refuse)?;
+        Ok(json!({"seq": row.seq, "hash": hex(&row.hash())}))
+    }
+
+    fn checkpoint(&self) -> Judged {
+        let note = SignedCheckpoint::parse(self.field("text")).map_err(refuse)?;
+        let checkpoint = note.verify(&self.parse("vkey")).map_err(refuse)?;
+        Ok(json!({"size": checkpoint.size()}))
+    }
+
+    fn cosignature(&self) -> Judged {
+        let note = SignedCheckpoint::parse(self.field("text")).map_err(refuse)?;
+        let time_s = note.verify_cosigned(&self.parse::<Vkey<Host>>("vkey"));
+        Ok(json!({"time_s": time_s.map_err(refuse)?}))
+    }
+
+    fn tlog_proof(&self) -> Judged {
+        let proof = TlogProof::parse(self.field("text")).map_err(refuse)?;
+        let row = proof.check().map_err(refuse)?;
+        let checkpoint = proof
+            .checkpoint
+            .verify(&self.parse("vkey"))
+            .map_err(refuse)?;
+        Ok(json!({"seq": row.seq, "size": checkpoint.size()}))
     }
 
     fn covers(&self) -> Judged {

@@ -4,7 +4,7 @@
 Kinds that verify.py does not know (what nobody signs, texts, single rules) are counted as left out.
 """
 import collections, json, pathlib, re, sys
-import verify
+import audit, verify
 
 def key(text):
     return bytes.fromhex(text.split("_")[1])
@@ -20,11 +20,23 @@ def judge(line):
         case "report": return verify.check_report(data, given["host_key"], line["host"])[0]
         case "succession": return verify.check_succession(data, given["host_key"], line["host"], line["generation"])[0]
         case "stream": return verify.check_stream(data, given["host_key"], dispatchers)[0]
+        case "checkpoint" | "tlog-proof" | "audit-row":
+            return judge_audit(kind, line, data)
         case "batch":
             stream = verify.Stream(line["host"], line["sandbox"], given["sandbox_key"])
             for payload in [*map(bytes.fromhex, line.get("before", [])), data]:
                 stream.judge(payload)
             return "OK"
+
+def judge_audit(kind, line, data):
+    try:
+        match kind:
+            case "audit-row": audit.need(audit.row_at(data, 0)[1] == len(data), "bytes behind it")
+            case "checkpoint": audit.need(audit.note(line["text"]).signed_by(audit.Key(line["vkey"])), "not signed with this key")
+            case "tlog-proof": audit.check_proof(line["text"], audit.Key(line["vkey"]))
+    except (audit.Bad, ValueError) as bad:
+        raise verify.Bad(str(bad)) from bad
+    return "OK"
 
 def main():
     counts, differences = collections.Counter(), []

@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use broker::{
     core::{gate::Kept, journal::RecordKind, reader::Admitted, retention::Limits},
-    drive::{Parts, Plane},
+    drive::{Parts, Plane, audience},
     shell::{
+        audit_key::AuditKey,
         certificate::{Certificates, TlsFiles},
         clock,
         journal::{Durability, Filter, Item, Journal, OwnedRecord},
@@ -122,8 +123,11 @@ impl Recovery {
         let keys = SigningKeys::open(&directory)?;
         let certificates =
             Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())?;
+        let store = Store::open(&directory.store())?;
+        let audit = AuditKey::open(&directory, keys.audit, &store, &audience(&keys.issuer))?;
         let parts = Parts {
-            store: Store::open(&directory.store())?,
+            store,
+            audit,
             journal,
             bench: None,
             admitted: Admitted {

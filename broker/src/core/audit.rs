@@ -1,160 +1,44 @@
-//! The leaves of the audit trail: what is hashed, byte for byte.
-//!
-//! A leaf is a deterministic CBOR array (RFC 8949 §4.2.1) of seven: sequence number, time in milliseconds since 1970, name,
-//! subject, actor, fields as JSON text, and the hash of the leaf before it (32 zero bytes for the first). Its hash is that of
-//! a leaf in RFC 6962 §2.1, `SHA-256(0x00 ‖ leaf)`, so a Merkle tree over the same leaves needs nothing hashed anew.
+//! When the audit trail's state is signed anew.
 
-use sha2::{Digest as _, Sha256};
+/// The longest that a row may wait for a checkpoint that covers it, in milliseconds: a minute of the trail is what its key's holder
+/// could take back unseen, besides what a witness or a saved checkpoint holds.
+pub const CHECKPOINT_WAIT_MS: u64 = 60_000;
 
-/// The hash before the first leaf.
-pub const NO_LEAF: [u8; 32] = [0; 32];
+/// The most rows that wait for a checkpoint, whatever the time.
+pub const CHECKPOINT_ROWS: u64 = 256;
 
-/// One row of the audit trail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf<'a> {
-    /// Its place, from zero.
-    pub seq: u64,
-    /// When, by the broker's clock, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// What happened: `host.enrolled`.
-    pub name: &'a str,
-    /// To whom or what.
-    pub subject: &'a str,
-    /// Who did it.
-    pub actor: &'a str,
-    /// More, as JSON text. Hashed as it stands, never written anew.
-    pub fields: &'a str,
-    /// The hash of the leaf before.
-    pub prev: &'a [u8; 32],
-}
+/// How long every checkpoint is kept, in milliseconds; of older days the last one stays, and those at which a key changed.
+pub const CHECKPOINTS_KEPT_MS: u64 = 7 * 86_400_000;
 
-impl Leaf<'_> {
-    /// The bytes that are hashed.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let texts = [self.name, self.subject, self.actor, self.fields];
-        let mut out =
-            Vec::with_capacity(64 + texts.iter().map(|text| text.len() + 5).sum::<usize>());
-        head(&mut out, 4, 7);
-        head(&mut out, 0, self.seq);
-        head(&mut out, 0, self.time_ms);
-        for text in texts {
-            head(&mut out, 3, length(text.len()));
-            out.extend_from_slice(text.as_bytes());
-        }
-        head(&mut out, 2, length(self.prev.len()));
-        out.extend_from_slice(self.prev);
-        out
-    }
-
-    /// The leaf's hash.
-    #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        Sha256::new()
-            .chain_update([0])
-            .chain_update(self.to_bytes())
-            .finalize()
-            .into()
-    }
-}
-
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-/// A CBOR head of the major type `major`, as short as its value allows.
-fn head(out: &mut Vec<u8>, major: u8, value: u64) {
-    let major = major << 5;
-    if let Ok(byte) = u8::try_from(value) {
-        if byte >= 24 {
-            out.push(major | 24);
-            out.push(byte);
-        } else {
-            out.push(major | byte);
-        }
-    } else if let Ok(short) = u16::try_from(value) {
-        out.push(major | 25);
-        out.extend_from_slice(&short.to_be_bytes());
-    } else if let Ok(word) = u32::try_from(value) {
-        out.push(major | 26);
-        out.extend_from_slice(&word.to_be_bytes());
-    } else {
-        out.push(major | 27);
-        out.extend_from_slice(&value.to_be_bytes());
-    }
+/// Whether a trail of `rows` rows is to be signed at `now_ms`. `last` is the newest checkpoint: its rows, and when it was signed.
+#[must_use]
+pub fn is_due(last: Option<(u64, u64)>, rows: u64, now_ms: u64) -> bool {
+    let Some((covered, signed_ms)) = last else {
+        return true;
+    };
+    // Fewer rows than were signed is a fault, which whoever signs will find.
+    let waiting = rows.abs_diff(covered);
+    waiting >= CHECKPOINT_ROWS
+        || (waiting > 0 && now_ms.saturating_sub(signed_ms) >= CHECKPOINT_WAIT_MS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LEAF: Leaf<'_> = Leaf {
-        seq: 300,
-        time_ms: 1_700_000_000_000,
-        name: "host.enrolled",
-        subject: "edge-1",
-        actor: "host:edge-1",
-        fields: r#"{"generation":1}"#,
-        prev: &[0xab; 32],
-    };
-
     #[test]
-    fn the_bytes_of_a_leaf_do_not_change() {
-        let mut expected = vec![
-            0x87, 0x19, 0x01, 0x2c, 0x1b, 0x00, 0x00, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00,
-        ];
-        expected.extend_from_slice(
-            b"\x6dhost.enrolled\x66edge-1\x6bhost:edge-1\x70{\"generation\":1}\x58\x20",
-        );
-        expected.extend_from_slice(&[0xab; 32]);
-        assert_eq!(LEAF.to_bytes(), expected);
-    }
-
-    #[test]
-    fn every_part_of_a_leaf_changes_its_hash() {
-        let others = [
-            Leaf { seq: 301, ..LEAF },
-            Leaf { time_ms: 1, ..LEAF },
-            Leaf {
-                name: "host.enrolle",
-                subject: "dedge-1",
-                ..LEAF
-            },
-            Leaf {
-                subject: "edge-2",
-                ..LEAF
-            },
-            Leaf { actor: "", ..LEAF },
-            Leaf {
-                fields: "{}",
-                ..LEAF
-            },
-            Leaf {
-                prev: &NO_LEAF,
-                ..LEAF
-            },
-        ];
-        for (index, other) in others.iter().enumerate() {
-            assert_ne!(other.hash(), LEAF.hash(), "{index}");
-        }
-    }
-
-    #[test]
-    fn heads_are_as_short_as_rfc_8949_wants_them() {
-        let cases: [(u64, &[u8]); 8] = [
-            (0, &[0x00]),
-            (23, &[0x17]),
-            (24, &[0x18, 24]),
-            (255, &[0x18, 0xff]),
-            (256, &[0x19, 1, 0]),
-            (65_536, &[0x1a, 0, 1, 0, 0]),
-            (u64::from(u32::MAX), &[0x1a, 0xff, 0xff, 0xff, 0xff]),
-            (1 << 32, &[0x1b, 0, 0, 0, 1, 0, 0, 0, 0]),
-        ];
-        for (value, expected) in cases {
-            let mut out = Vec::new();
-            head(&mut out, 0, value);
-            assert_eq!(out, expected);
+    fn a_checkpoint_is_due_for_many_rows_or_after_a_minute_and_never_for_none() {
+        let minute = CHECKPOINT_WAIT_MS;
+        for (last, rows, now, due) in [
+            (None, 0, 0, true),
+            (Some((5, 0)), 5, 10 * minute, false),
+            (Some((5, 0)), 6, minute - 1, false),
+            (Some((5, 0)), 6, minute, true),
+            (Some((5, 0)), 5 + CHECKPOINT_ROWS, 0, true),
+            (Some((5, minute)), 6, 0, false),
+            (Some((5, 0)), 4, minute, true),
+        ] {
+            assert_eq!(is_due(last, rows, now), due, "{last:?} {rows} {now}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The plane with a real journal, store and router.
 
+mod audit;
 mod identity;
 mod restore;
 mod retention;
@@ -63,8 +64,11 @@ async fn open_in(place: &Path) -> Plane {
 }
 
 async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> Plane {
+    let store = Store::open(&place.join("state.db")).unwrap();
+    let directory = crate::shell::keys::DataDir::open(&place.join("identity")).unwrap();
     let parts = Parts {
-        store: Store::open(&place.join("state.db")).unwrap(),
+        audit: AuditKey::open(&directory, secret(6), &store, "outhaul-1").unwrap(),
+        store,
         room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,

@@ -18,7 +18,7 @@ pub use make::{Made, Source, make};
 pub use restore::{Keys, Outcome, Unfinished, restore};
 pub use sealed::{KeyFiles, PASSPHRASE_BYTES_MIN};
 
-use super::store::{AuditEntry, Store};
+use super::store::{AuditEntry, Store, may_be_withheld};
 
 /// How far a long work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn record(
     actor: &str,
     now: UnixMillis,
 ) -> anyhow::Result<()> {
-    let fields = json!({ "to": to, "keys": keys });
+    let fields = json!({ "to": may_be_withheld(to), "keys": keys });
     store.record_audit(&AuditEntry {
         time_ms: now.0,
         name: "backup.made",

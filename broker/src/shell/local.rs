@@ -2,6 +2,7 @@
 //! owner's alone, and every change names the user id that the kernel gave.
 
 mod answer;
+mod audit;
 mod backup;
 mod certificate;
 mod host;

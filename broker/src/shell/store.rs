@@ -4,6 +4,8 @@
 //! through `spawn_blocking`. Every change of rights writes its row of the audit trail in the same transaction.
 
 mod audit;
+mod audit_checkpoint;
+mod audit_tree;
 mod column;
 mod command;
 mod dispatcher;
@@ -17,7 +19,11 @@ mod schema;
 mod snapshot;
 mod trouble;
 
-pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
+pub use audit::{
+    AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditFilter, AuditRow, Opening,
+    may_be_withheld,
+};
+pub use audit_checkpoint::{CHECKPOINTS_LISTED_MAX, CheckpointRow, Inconsistent};
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use dropped::{DroppedRow, Needed};
@@ -244,6 +250,7 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     schema::migrate(&mut connection)?;
+    audit_tree::fill(&mut connection).context("make the tree over the audit trail")?;
     Ok(connection)
 }
 
@@ -252,5 +259,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What every reader refuses, each for one reason.
 
+mod audit;
 mod batch;
 mod cbor;
 mod command;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Vector> {
         stream_claims::all(),
         exchange::all(),
         text::all(),
+        audit::all(),
     ]
     .into_iter()
     .flatten()

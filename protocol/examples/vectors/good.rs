@@ -1,5 +1,6 @@
 //! What every reader accepts.
 
+mod audit;
 mod batch;
 mod command;
 mod exchange;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Vector> {
         exchange::all(),
         stream::all(),
         text::all(),
+        audit::all(),
     ]
     .into_iter()
     .flatten()

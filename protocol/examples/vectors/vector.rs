@@ -89,6 +89,22 @@ impl Vector {
         Self::new("reader-token", name, ("text", text.into()))
     }
 
+    pub(crate) fn audit_row(name: &str, bytes: &[u8]) -> Self {
+        Self::of_bytes("audit-row", name, bytes)
+    }
+
+    pub(crate) fn checkpoint(name: &str, text: &str, vkey: &str) -> Self {
+        Self::new("checkpoint", name, ("text", text.into())).with("vkey", vkey)
+    }
+
+    pub(crate) fn cosignature(name: &str, text: &str, vkey: &str) -> Self {
+        Self::new("cosignature", name, ("text", text.into())).with("vkey", vkey)
+    }
+
+    pub(crate) fn tlog_proof(name: &str, text: &str, vkey: &str) -> Self {
+        Self::new("tlog-proof", name, ("text", text.into())).with("vkey", vkey)
+    }
+
     pub(crate) fn public_key(name: &str, role: &str, text: &str) -> Self {
         Self::new("public-key", name, ("text", text.into())).with("role", role)
     }

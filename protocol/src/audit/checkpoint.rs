@@ -196,7 +196,7 @@ impl SignedCheckpoint {
             .filter(|line| line.is_of(vkey))
             .peekable();
         lines.peek().ok_or(BadNote::Unsigned)?;
-        lines.try_for_each(|line| check(line))
+        lines.try_for_each(&mut check)
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     },
     drive::{Parts, Peer},
     shell::{
+        audit_key::AuditKey,
         journal::{Durability, Journal},
         registry::close_withdrawn,
         router::{self, Router},
@@ -70,8 +71,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("state.db")).unwrap();
+        let directory = crate::shell::keys::DataDir::open(&place.path().join("identity")).unwrap();
+        let audit = AuditKey::open(&directory, secret(6), &store, "outhaul-1").unwrap();
         let parts = Parts {
-            store: Store::open(&place.path().join("state.db")).unwrap(),
+            store,
+            audit,
             room: crate::shell::room::Room::open(place.path(), 1).unwrap(),
             journal: Journal::open(&place.path().join("journal"), Durability::Fsync).unwrap(),
             bench: Some(

@@ -8,23 +8,20 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
-use protocol::{
-    id::{SandboxId, hex},
-    limits::PACKET_BYTES_MAX,
-};
+use protocol::{id::SandboxId, limits::PACKET_BYTES_MAX};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Api,
     answer::{Answer, No, ok},
-    backup, certificate, host, journal, reader, records,
+    audit, backup, certificate, host, journal, reader, records,
 };
 use crate::{
     drive::{Extra, Peer},
     shell::{
         metrics::{CONTENT_TYPE, exposition},
-        store::{AUDIT_ROWS_MAX, SandboxRow},
+        store::SandboxRow,
     },
 };
 
@@ -57,7 +54,13 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/backups", post(backup::begin))
         .route("/v1/backups/extents", get(backup::extents))
         .route("/v1/offset", get(records::offset))
-        .route("/v1/audit", get(audit))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/keys", get(audit::keys))
+        .route("/v1/audit/checkpoint", post(audit::checkpoint))
+        .route("/v1/audit/checkpoints", get(audit::checkpoints))
+        .route("/v1/audit/openings", get(audit::openings))
+        .route("/v1/audit/proof/{seq}", get(audit::proof))
+        .route("/v1/audit/rotate-key", post(audit::rotate_key))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .fallback(|| async {
@@ -138,40 +141,6 @@ fn sandbox_json(row: &SandboxRow) -> Value {
         "updated_ms": row.updated_ms,
         "first_offset": extra.first_offset,
     })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rows {
-    #[serde(default)]
-    from: u64,
-    limit: Option<u32>,
-}
-
-async fn audit(State(api): State<Api>, rows: Result<Query<Rows>, QueryRejection>) -> Answer {
-    let Rows { from, limit } = query(rows)?;
-    let limit = limit.unwrap_or(AUDIT_ROWS_MAX);
-    let rows = api
-        .plane
-        .blocking(move |plane| plane.store().audit_rows(from, limit))
-        .await?;
-    let rows: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "seq": row.seq,
-                "time_ms": row.time_ms,
-                "name": row.name,
-                "subject": row.subject,
-                "actor": row.actor,
-                // As text, as it was hashed: read anew it might hash to something else.
-                "fields": row.fields,
-                "prev": hex(&row.prev),
-                "hash": hex(&row.hash),
-            })
-        })
-        .collect();
-    ok(json!({ "rows": rows }))
 }
 
 async fn status(State(api): State<Api>) -> Answer {

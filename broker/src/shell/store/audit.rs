@@ -1,10 +1,14 @@
 //! The audit trail: rows that are only added, each naming the hash of the one before.
 
 use super::Store;
+use super::audit_tree;
 use super::column::Uint;
-use crate::core::audit::{Leaf, NO_LEAF};
+use crate::core::trail::{SALT_BYTES, commitment};
+use crate::shell::keys::fill_random;
 use anyhow::Context as _;
+use protocol::audit::{Frontier, Leaf, NO_LEAF};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+use serde_json::{Map, Value, json};
 
 /// The most rows that one call of [`Store::audit_rows`] gives.
 pub const AUDIT_ROWS_MAX: u32 = 1_000;
@@ -21,7 +25,39 @@ pub struct AuditEntry<'a> {
     /// Who did it, `uid:1000` or `host:edge-1`; at most 256 characters.
     pub actor: &'a str,
     /// More; at most 8 KiB of JSON text.
-    pub fields: &'a serde_json::Value,
+    pub fields: &'a Value,
+}
+
+/// A value that a row commits to, and that may be withheld from whoever reads the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The row.
+    pub seq: u64,
+    /// Its field.
+    pub field: String,
+    /// What was hashed before the value, so that nobody finds the value by trying.
+    pub salt: [u8; SALT_BYTES],
+    /// The value.
+    pub value: String,
+}
+
+/// Which rows of the audit trail are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// From this sequence number on.
+    pub from: u64,
+    /// The most rows; never more than [`AUDIT_ROWS_MAX`].
+    pub limit: u32,
+    /// Of this name; `host.*` for all that start so.
+    pub name: Option<String>,
+    /// About this subject.
+    pub subject: Option<String>,
+    /// Of this time or later, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Before this time.
+    pub until_ms: Option<u64>,
+    /// The last that fit, and not the first.
+    pub is_newest: bool,
 }
 
 /// A row of the audit trail.
@@ -82,6 +118,8 @@ pub struct AuditCheck {
     pub rows: u64,
     /// The hash of the last of them.
     pub head: [u8; 32],
+    /// The root over all rows, if none is broken.
+    pub root: [u8; 32],
     /// What is wrong with the row after them, if anything is.
     pub broken: Option<AuditFault>,
 }
@@ -95,34 +133,100 @@ pub enum AuditFault {
     Unchained,
     /// It is not what was hashed, or cannot be read.
     Altered,
+    /// The rows are whole, and the tree that is kept over them is another.
+    Tree,
+}
+
+macro_rules! filtered {
+    () => {
+        "SELECT * FROM audit WHERE seq >= ?1 AND (?2 IS NULL OR name = ?2) AND substr(name, 1, length(?3)) = ?3 \
+         AND (?4 IS NULL OR subject = ?4) AND time_ms >= ?5 AND (?7 IS NULL OR time_ms < ?7)"
+    };
 }
 
 /// Add a row within a transaction: it is there if, and only if, what it records is.
 pub(super) fn audit(tx: &Transaction<'_>, entry: &AuditEntry<'_>) -> anyhow::Result<u64> {
     let last = tx
-        .prepare_cached("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")?
+        .prepare_cached("SELECT seq, hash, time_ms FROM audit ORDER BY seq DESC LIMIT 1")?
         .query_row([], |row| {
-            Ok((row.get::<_, Uint>(0)?.0, row.get::<_, [u8; 32]>(1)?))
+            let (seq, time_ms) = (row.get::<_, Uint>(0)?.0, row.get::<_, Uint>(2)?.0);
+            Ok((seq, row.get::<_, [u8; 32]>(1)?, time_ms))
         })
         .optional()
         .context("read end of audit trail")?;
-    let (seq, prev) = last.map_or((0, NO_LEAF), |(seq, hash)| (seq + 1, hash));
-    let fields = entry.fields.to_string();
+    let (seq, prev, last_ms) = last.map_or((0, NO_LEAF, 0), |(seq, hash, time_ms)| {
+        (seq + 1, hash, time_ms)
+    });
+    let (fields, openings) = withhold(entry.fields)?;
+    let fields = fields.to_string();
     let leaf = Leaf {
         seq,
-        time_ms: entry.time_ms,
+        // What is recorded late, as after a crash, is dated when it was recorded: the trail's clock never goes back.
+        time_ms: entry.time_ms.max(last_ms),
         name: entry.name,
         subject: entry.subject,
         actor: entry.actor,
         fields: &fields,
         prev: &prev,
     };
+    let hash = leaf.hash();
     tx.prepare_cached(
         "INSERT INTO audit (seq, time_ms, name, subject, actor, fields, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )?
-    .execute(params![Uint(seq), Uint(leaf.time_ms), leaf.name, leaf.subject, leaf.actor, leaf.fields, prev, leaf.hash()])
+    .execute(params![Uint(seq), Uint(leaf.time_ms), leaf.name, leaf.subject, leaf.actor, leaf.fields, prev, hash])
     .with_context(|| format!("write audit row {}", entry.name))?;
+    audit_tree::append(tx, seq, &hash, &prev)?;
+    for opening in openings {
+        tx.prepare_cached(
+            "INSERT INTO audit_opening (seq, field, salt, value) VALUES (?, ?, ?, ?)",
+        )?
+        .execute(params![
+            Uint(seq),
+            opening.field,
+            opening.salt,
+            opening.value
+        ])
+        .context("write a value that may be withheld")?;
+    }
     Ok(seq)
+}
+
+/// The key of an object that stands for a text which an export may withhold.
+const WITHHELD: &str = "withheld";
+
+/// A field whose value an export may leave out: the row commits to it with a salted hash, and the value is kept beside the row. For what
+/// says more of its owner than of what was done, such as a path.
+#[must_use]
+pub fn may_be_withheld(value: &str) -> Value {
+    json!({ WITHHELD: value })
+}
+
+/// Puts commitments in the place of what may be withheld.
+fn withhold(fields: &Value) -> anyhow::Result<(Value, Vec<Opening>)> {
+    let mut openings = Vec::new();
+    let Value::Object(fields) = fields else {
+        return Ok((fields.clone(), openings));
+    };
+    let mut kept = Map::new();
+    for (field, value) in fields {
+        let withheld = value.as_object().filter(|object| object.len() == 1);
+        let kept_value = match withheld.and_then(|object| object.get(WITHHELD)?.as_str()) {
+            None => value.clone(),
+            Some(text) => {
+                let mut salt = [0; SALT_BYTES];
+                fill_random(&mut salt)?;
+                openings.push(Opening {
+                    seq: 0,
+                    field: field.clone(),
+                    salt,
+                    value: text.to_owned(),
+                });
+                commitment(&salt, text)
+            }
+        };
+        kept.insert(field.clone(), kept_value);
+    }
+    Ok((Value::Object(kept), openings))
 }
 
 impl Store {
@@ -150,6 +254,75 @@ impl Store {
         })
     }
 
+    /// The rows that `filter` lets through, in their order, and where to go on. Looks through all of the trail if it must; others go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn audit_filtered(&self, filter: &AuditFilter) -> anyhow::Result<(Vec<AuditRow>, u64)> {
+        let mut connection =
+            Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+                .context("open store to read audit trail")?;
+        // Rows and size as of one moment.
+        let tx = connection.transaction().context("read audit trail")?;
+        let size = audit_tree::size(&tx)?;
+        let limit = filter.limit.min(AUDIT_ROWS_MAX);
+        let mut rows = tx.prepare(if filter.is_newest {
+            concat!(filtered!(), " ORDER BY seq DESC LIMIT ?6")
+        } else {
+            concat!(filtered!(), " ORDER BY seq LIMIT ?6")
+        })?;
+        let exact = filter.name.as_deref().map(|name| {
+            name.strip_suffix('*')
+                .map_or((name, None), |start| ("", Some(start)))
+        });
+        let (name, start) = exact.unwrap_or(("", Some("")));
+        let mut rows = rows
+            .query_map(
+                params![
+                    Uint(filter.from),
+                    start.is_none().then_some(name),
+                    start.unwrap_or_default(),
+                    filter.subject,
+                    Uint(filter.since_ms),
+                    limit,
+                    filter.until_ms.map(Uint),
+                ],
+                AuditRow::read,
+            )?
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
+        if filter.is_newest {
+            rows.reverse();
+        }
+        let next = match rows.last() {
+            Some(last) if is_full && !filter.is_newest => last.seq + 1,
+            _ => size.max(filter.from),
+        };
+        Ok((rows, next))
+    }
+
+    /// The values that the rows from `from` on, and before `to`, commit to; at most [`AUDIT_ROWS_MAX`] of them, in the order of rows.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn audit_openings(&self, from: u64, to: u64) -> anyhow::Result<Vec<Opening>> {
+        self.read("read values of the audit trail", |connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT * FROM audit_opening WHERE seq >= ? AND seq < ? ORDER BY seq, field LIMIT ?",
+            )?;
+            let rows = rows.query_map(params![Uint(from), Uint(to), AUDIT_ROWS_MAX], |row| {
+                Ok(Opening {
+                    seq: row.get::<_, Uint>("seq")?.0,
+                    field: row.get("field")?,
+                    salt: row.get("salt")?,
+                    value: row.get("value")?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Read the whole trail and check every hash and every link. Long; others go on meanwhile.
     ///
     /// # Errors
@@ -169,8 +342,10 @@ pub(super) fn verify(connection: &Connection) -> anyhow::Result<AuditCheck> {
     let mut check = AuditCheck {
         rows: 0,
         head: NO_LEAF,
+        root: NO_LEAF,
         broken: None,
     };
+    let mut frontier = Frontier::new();
     while let Some(row) = rows.next().context("read audit trail")? {
         check.broken = match AuditRow::read(row) {
             Err(_) => Some(AuditFault::Altered),
@@ -180,12 +355,17 @@ pub(super) fn verify(connection: &Connection) -> anyhow::Result<AuditCheck> {
             Ok(row) => {
                 check.rows += 1;
                 check.head = row.hash;
+                frontier.push(row.hash);
                 None
             }
         };
         if check.broken.is_some() {
-            break;
+            return Ok(check);
         }
+    }
+    check.root = frontier.root();
+    if !audit_tree::root(connection, check.rows).is_ok_and(|root| root == check.root) {
+        check.broken = Some(AuditFault::Tree);
     }
     Ok(check)
 }
@@ -194,7 +374,6 @@ pub(super) fn verify(connection: &Connection) -> anyhow::Result<AuditCheck> {
 mod tests {
     use super::*;
     use crate::shell::store::tests::{NOW, open};
-    use serde_json::json;
 
     #[test]
     fn every_kind_of_tampering_with_the_audit_trail_shows_at_its_row() {
