@@ -17,6 +17,7 @@ mod reader;
 mod rebuild;
 mod retention;
 mod time;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

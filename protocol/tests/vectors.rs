@@ -265,6 +265,8 @@ impl Vector {
                     "time_ms": grant.time.0,
                     "generation": grant.generation,
                     "authorities": grant.authorities.as_ref().map(Vec::len),
+                    "others": grant.trail.as_ref().map(|trail| trail.others.len()),
+                    "handovers": grant.trail.as_ref().map(|trail| trail.handovers.len()),
                 })
             }),
             "refused" => self.answer(|refused: &Refused| {

@@ -19,3 +19,4 @@ mod restart;
 mod sse;
 mod stream;
 mod token;
+mod witness;

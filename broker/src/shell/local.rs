@@ -10,6 +10,7 @@ mod journal;
 mod reader;
 mod records;
 mod route;
+mod witness;
 
 use std::{
     io::ErrorKind,

@@ -18,6 +18,7 @@ mod sandbox;
 mod schema;
 mod snapshot;
 mod trouble;
+mod witness;
 
 pub use audit::{
     AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditFilter, AuditRow, Opening,
@@ -34,6 +35,7 @@ pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
 pub use snapshot::{Snapshot, StoreFacts, inspect};
 pub use trouble::Trouble;
+pub use witness::{WITNESSES_LISTED_MAX, WitnessRow};
 
 use crate::shell::room::Room;
 use anyhow::Context as _;

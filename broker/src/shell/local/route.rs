@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    audit, backup, certificate, host, journal, reader, records,
+    audit, backup, certificate, host, journal, reader, records, witness,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -61,6 +61,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/audit/openings", get(audit::openings))
         .route("/v1/audit/proof/{seq}", get(audit::proof))
         .route("/v1/audit/rotate-key", post(audit::rotate_key))
+        .route("/v1/audit/witnesses", get(witness::list))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .fallback(|| async {
