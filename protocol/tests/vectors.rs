@@ -88,6 +88,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         675,
         "e29c68bff1e36b91756d1f15ed2091aaa0e4927c31a1aa9f5c75208c9c5a01ce",
     ),
+    (
+        "good.jsonl",
+        216,
+        "7491afdaeb524e2a1ce89c31049c4cf5e626a50d28fdb1fb5cead66b87f7ade0",
+    ),
+    (
+        "bad.jsonl",
+        706,
+        "8a5e858a4c0a3a6e573ecc25886ed31d6394bc0a2c23457f8db4810b4a6eafcd",
+    ),
 ];
 
 #[test]
