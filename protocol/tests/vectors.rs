@@ -98,6 +98,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         706,
         "8a5e858a4c0a3a6e573ecc25886ed31d6394bc0a2c23457f8db4810b4a6eafcd",
     ),
+    (
+        "good.jsonl",
+        220,
+        "e3c4f921e5fdb542ada891b9f15f7b1843a2e4cb38e925b6164097aa0789054b",
+    ),
+    (
+        "bad.jsonl",
+        711,
+        "daa7f22d8fde9f2cf1958b4193901bcf9dc4d52f987ed03a7cbc013a4b4362d2",
+    ),
 ];
 
 #[test]
