@@ -201,7 +201,9 @@ pub fn text(status: Option<&Status>, is_running: bool) -> String {
     let Some(status) = status else {
         return match verdict {
             Verdict::NotConnected => "operator    it is starting\n".to_owned(),
-            _ => "operator    not running: start it with `outhaul-agent run`\n".to_owned(),
+            Verdict::Well | Verdict::NotRunning | Verdict::Stopped => {
+                "operator    not running: start it with `outhaul-agent run`\n".to_owned()
+            }
         };
     };
     let mut row = |name: &str, value: String| {

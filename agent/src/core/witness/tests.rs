@@ -198,7 +198,8 @@ fn what_cannot_be_read_or_is_not_signed_is_no_evidence_and_no_grant() {
     let log = Log::forked(3, 9, 0);
     let witness = log.kept();
     assert_eq!(witness.judge(None, None, NOW), Err(BadTrail::Missing));
-    let twists: [(fn(&mut Trail), BadTrail); 6] = [
+    type Twist = fn(&mut Trail);
+    let twists: [(Twist, BadTrail); 6] = [
         (
             |trail| trail.note.clear(),
             BadTrail::Note(BadNote::Malformed),

@@ -169,8 +169,7 @@ mod tests {
     fn lines(log: impl FnOnce()) -> (String, String) {
         let kept = Arc::new(Mutex::new(Default::default()));
         with_default(Kept(Arc::clone(&kept)), log);
-        let lines = kept.lock().unwrap().clone();
-        lines
+        kept.lock().unwrap().clone()
     }
 
     #[test]
