@@ -1,3 +1,5 @@
+//! Tests of `witness`: two trails, in every small way that they can differ.
+
 use std::convert::Infallible;
 
 use protocol::audit::proof::{consistency, root};
