@@ -157,7 +157,7 @@ pub fn judge(
     }
     report.trail.finish();
     let rows = report.trail.rows();
-    let more_rows = entries.next().is_ok();
+    let more_rows = !matches!(entries.next()?, Err(Fault::Truncated));
     let beyond = next_note.map(|noted| noted.size);
     let saved_beyond = since.map(|note| note.unverified().size());
     let found = match report.trail.bad() {
@@ -165,14 +165,11 @@ pub fn judge(
         None => report.bad.take(),
     };
     report.bad = found
-        .or(saved_beyond.map(|size| Bad::Saved(size, Unsigned::Beyond)))
-        .or(unsigned.map(|(signed, size, why)| Bad::Checkpoint(signed, size, why)))
-        .or(beyond.map(|_| Bad::Row(rows, Fault::Truncated)))
-        .or(more_rows.then_some(Bad::Row(rows, Fault::Misplaced)))
-        .or(
-            (report.trail.signed() == 0 && report.trail.keys().len() == 1 && rows > 0)
-                .then_some(Bad::Nothing),
-        );
+        .or_else(|| saved_beyond.map(|size| Bad::Saved(size, Unsigned::Beyond)))
+        .or_else(|| unsigned.map(|(signed, size, why)| Bad::Checkpoint(signed, size, why)))
+        .or_else(|| beyond.map(|_| Bad::Row(rows, Fault::Truncated)))
+        .or_else(|| more_rows.then_some(Bad::Row(rows, Fault::Misplaced)))
+        .or_else(|| (report.trail.signed() == 0 && rows > 0).then_some(Bad::Nothing));
     Ok(report)
 }
 

@@ -1,3 +1,5 @@
+//! The tree against RFC 6962 word for word, and the texts against those of other programs.
+
 use std::convert::Infallible;
 
 use proptest::prelude::*;

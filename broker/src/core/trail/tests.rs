@@ -1,3 +1,5 @@
+//! A trail as an export has it, with every kind of meddling.
+
 use protocol::audit::tree::leaf_hash;
 use protocol::key::Secret;
 use zeroize::Zeroizing;
