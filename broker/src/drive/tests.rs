@@ -4,6 +4,7 @@ mod audit;
 mod identity;
 mod restore;
 mod retention;
+mod witness;
 
 use std::{path::Path, time::Duration};
 
