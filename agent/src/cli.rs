@@ -12,9 +12,10 @@ Examples:
   outhaul-agent run --bundle ./edge-1 --policy ./policy.toml
   outhaul-agent egress --bundle ./edge-1
   outhaul-agent config --print --bundle ./edge-1 > agent.toml
-  outhaul-agent identity
+  outhaul-agent status
+  outhaul-agent identity --bundle ./edge-1
 
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.";
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; `status` has more, see its help.";
 
 /// The Outhaul operator: runs sandboxes on this host for those you allow, and dials out only.
 #[derive(Debug, Parser)]
@@ -51,11 +52,37 @@ pub enum Command {
         #[command(flatten)]
         raw: RawConfig,
     },
-    /// Show who this host is: its name, the generation of its key, and the public key itself
+    /// Show who this host is and whom it trusts: its keys, the dispatchers it obeys, the broker's authority, the audit key it witnesses
     Identity {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// The settings.
+        #[command(flatten)]
+        raw: RawConfig,
+    },
+    /// Show how the operator does: connected or why not, its token, what runs, and what its witness found
+    ///
+    /// Reads what the operator last wrote to the state directory; nothing is asked over a network.
+    /// Exit codes: 0 connected and at work, 1 it cannot be told, 3 not connected, 4 no operator runs,
+    /// 5 stopped by the witness: the broker's audit trail contradicts what was seen of it before.
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The settings.
+        #[command(flatten)]
+        raw: RawConfig,
+    },
+    /// After a restore of the broker: show what went backwards, and go on from what it shows now
+    ///
+    /// This host keeps the newest checkpoint of the broker's audit trail. When the broker shows one that does not go on from it, the host
+    /// obeys no command until its owner decides here. Ask whoever runs the broker whether it was restored; if it was not, its history was
+    /// rewritten, and the notes in the state directory's `evidence` folder show it.
+    AcceptRestore {
+        /// Go on; without this, nothing is changed
+        #[arg(long)]
+        yes: bool,
         /// The settings.
         #[command(flatten)]
         raw: RawConfig,
@@ -132,6 +159,8 @@ mod tests {
             ],
             &["config", "--print"],
             &["identity", "--json"],
+            &["status", "--json", "--state-dir", "s"],
+            &["accept-restore", "--yes"],
             &["completions", "bash"],
         ] {
             let line = std::iter::once("outhaul-agent").chain(words.iter().copied());

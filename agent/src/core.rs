@@ -15,5 +15,7 @@ pub mod policy;
 pub mod reconcile;
 pub mod record;
 pub mod rundir;
+pub mod status;
 pub mod time;
 pub mod trust;
+pub mod witness;

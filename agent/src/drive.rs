@@ -12,7 +12,9 @@ mod sandbox;
 mod session;
 mod site;
 mod start;
+mod status;
 mod trust;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
@@ -37,9 +39,13 @@ use reports::Unstored;
 use said::Said;
 use sandbox::{Begin, CONTROL_MAX, Control};
 use site::{MAIL_MAX, Mail, Site};
+use status::Standing;
 
 /// How often the host says that it is alive, and looks after its memory.
 const STATUS_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a host that its witness stopped looks whether its owner accepts what stopped it: somebody waits for that.
+const ACCEPTED_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the end of the program waits for the link to close.
 const LEAVE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -98,6 +104,14 @@ struct Drive {
     said_deferred: Said,
     /// Why the link went down last.
     said: Said,
+    /// How the operator does, for its owner.
+    standing: Standing,
+    /// Something of that changed.
+    is_status_due: bool,
+    /// Why that could not be written.
+    said_status: Said,
+    /// Why what the owner accepted could not be taken up.
+    said_accepted: Said,
     status_at: Instant,
     /// Something changed that the next status shall say at once.
     status_owed: bool,
@@ -140,6 +154,10 @@ impl Drive {
             deferred: VecDeque::new(),
             said_deferred: Said::default(),
             said: Said::default(),
+            standing: Standing::new(now.unix, site.time.skew_ms()),
+            is_status_due: true,
+            said_status: Said::default(),
+            said_accepted: Said::default(),
             status_at: now.mono + STATUS_EVERY,
             status_owed: false,
             said_engine: false,
@@ -165,9 +183,14 @@ impl Drive {
             while let Some(effect) = self.host.poll_effect() {
                 self.run_effect(effect)?;
             }
+            self.take_accepted();
+            self.write_status();
             match self.next(&signal).await {
                 Input::Link(event) => self.on_link(event),
-                Input::Mail(mail) => self.on_mail(mail)?,
+                Input::Mail(mail) => {
+                    self.is_status_due = true;
+                    self.on_mail(mail)?;
+                }
                 Input::Timeout => self.on_timeout(),
                 Input::Signal => return self.leave().await,
             }
@@ -202,8 +225,10 @@ impl Drive {
     fn timeout(&self) -> Instant {
         let now = self.site.time.now().mono;
         let outbox = self.outbox.poll_timeout(now);
+        let is_stopped = self.site.witness().stop.is_some();
         [
             Some(self.host.poll_timeout()),
+            is_stopped.then_some(now + ACCEPTED_EVERY),
             Some(self.status_at),
             outbox,
             self.retry_at,
@@ -295,7 +320,11 @@ impl Drive {
                 }
             }
             LinkEvent::Subscribed => {
-                tracing::info!(skew_ms = self.site.time.skew_ms(), "connected");
+                let now = self.site.time.now().unix;
+                self.standing.skew_ms = self.site.time.skew_ms();
+                self.standing.turned(Ok(()), now);
+                self.is_status_due = true;
+                tracing::info!(skew_ms = self.standing.skew_ms, "connected");
                 self.said.clear();
                 self.tell(Event::LinkUp { attempt });
                 self.outbox.link_lost();
@@ -314,6 +343,9 @@ impl Drive {
                 self.outbox.link_lost();
                 // The broker offers them again on the next link.
                 self.deferred.clear();
+                let now = self.site.time.now().unix;
+                self.standing.turned(Err(why.to_string()), now);
+                self.is_status_due = true;
                 if why != DownReason::Closed {
                     let told = session::why_down(&why, &self.site.host);
                     self.said.warn("not connected", told);
@@ -356,6 +388,7 @@ impl Drive {
             self.take_deferred();
         }
         if now.mono >= self.status_at {
+            self.is_status_due = true;
             self.status_at = now.mono + STATUS_EVERY;
             self.forget_commands(now.unix);
             self.status_owed = true;

@@ -8,5 +8,6 @@ pub mod config;
 pub mod core;
 pub mod drive;
 pub mod egress;
+pub mod owner;
 pub mod sandbox;
 pub mod shell;

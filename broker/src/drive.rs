@@ -19,6 +19,7 @@ mod rebuild;
 mod retention;
 mod right;
 mod time;
+mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -33,6 +33,10 @@ pub struct Bundle {
     pub issued_ms: u64,
     /// Public keys of the dispatchers that the host obeys (`ohd1_…`).
     pub dispatchers: Vec<String>,
+    /// The key of the broker's audit trail, as a verifier's key: what the host's witness starts from. Without it, it trusts the first
+    /// that it is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_vkey: Option<String>,
 }
 
 /// A certificate's fingerprint as people compare it, and as `openssl x509 -fingerprint -sha256` prints it: SHA-256 over its DER.

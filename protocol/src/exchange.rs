@@ -7,10 +7,13 @@
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::{
+    audit::proof::PROOF_HASHES_MAX,
     id::HostId,
     install_key::{InstallKey, InstallSecret},
     key::{Host, Public, Secret},
-    limits::EXCHANGE_BYTES_MAX,
+    limits::{
+        COSIGNED_MAX, EXCHANGE_BYTES_MAX, HANDOVERS_MAX, VKEY_BYTES_MAX, WITNESS_NOTE_BYTES_MAX,
+    },
     signed::{self, Message, Typ, VerifyError},
     time::UnixMillis,
 };
@@ -82,6 +85,15 @@ int_choice! {
 }
 
 int_map! {
+    /// What a host shows of itself as witness of the audit trail. That it is there asks for a [`Trail`] in the answer.
+    pub struct Witnessing {
+        /// The checkpoint that it kept, with its cosignature by the key that signs the request: a signed note of at most
+        /// [`WITNESS_NOTE_BYTES_MAX`](crate::limits::WITNESS_NOTE_BYTES_MAX). None before it kept one.
+        1 => opt note: String,
+    }
+}
+
+int_map! {
     /// A request for a connection token.
     pub struct Request {
         /// The challenge's nonce.
@@ -94,6 +106,8 @@ int_map! {
         4 => req generation: u64,
         /// The right to it.
         5 => req proof: Proof,
+        /// The host is a witness of the audit trail, and what it kept of it.
+        6 => opt witness: Witnessing,
     }
 }
 
@@ -101,6 +115,66 @@ impl Message for Request {
     const TYP: Typ = Typ::Text("application/vnd.outhaul.exchange+cbor");
     type Signer = Host;
     const BYTES_MAX: usize = EXCHANGE_BYTES_MAX;
+}
+
+int_map! {
+    /// A checkpoint that another host cosigned.
+    pub open struct Cosigned {
+        /// The checkpoint, as that host sent it: a signed note.
+        1 => req note: String,
+        /// That the newest checkpoint goes on from it (RFC 6962 §2.1.2); empty if it is the newest.
+        2 => req proof: Vec<ByteArray<32>>,
+    }
+}
+
+int_map! {
+    /// One audit key gave way to the next.
+    pub open struct Handover {
+        /// A checkpoint that both signed.
+        1 => req note: String,
+        /// The next key, as a verifier's key.
+        2 => req vkey: String,
+    }
+}
+
+int_map! {
+    /// The state of the audit trail, for a host that witnesses it. Everything in it is bounded as [`Trail::is_bounded`] says.
+    pub open struct Trail {
+        /// The newest checkpoint: a signed note.
+        1 => req note: String,
+        /// The audit key that signed it, as a verifier's key.
+        2 => req vkey: String,
+        /// That it goes on from the checkpoint that the request showed (RFC 6962 §2.1.2). Empty if the request showed none, or this one,
+        /// or one that it does not go on from.
+        3 => req proof: Vec<ByteArray<32>>,
+        /// The last checkpoints that other hosts cosigned, newest first.
+        4 => req others: Vec<Cosigned>,
+        /// From earlier audit keys to the one that signed, the oldest first.
+        5 => req handovers: Vec<Handover>,
+    }
+}
+
+impl Trail {
+    /// Whether nothing in it is longer than it may be.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let note = |note: &String| note.len() <= WITNESS_NOTE_BYTES_MAX;
+        let proof = |proof: &Vec<ByteArray<32>>| proof.len() <= PROOF_HASHES_MAX;
+        let vkey = |vkey: &String| vkey.len() <= VKEY_BYTES_MAX;
+        note(&self.note)
+            && vkey(&self.vkey)
+            && proof(&self.proof)
+            && self.others.len() <= COSIGNED_MAX
+            && self
+                .others
+                .iter()
+                .all(|one| note(&one.note) && proof(&one.proof))
+            && self.handovers.len() <= HANDOVERS_MAX
+            && self
+                .handovers
+                .iter()
+                .all(|one| note(&one.note) && vkey(&one.vkey))
+    }
 }
 
 int_map! {
@@ -117,6 +191,8 @@ int_map! {
         /// [`AUTHORITIES_BYTES_MAX`](crate::limits::AUTHORITIES_BYTES_MAX). So a broker's next one is known before it is needed.
         /// (Not 64: a golden vector gave that label to something that readers skip.)
         65 => opt authorities: Vec<ByteBuf>,
+        /// The state of the audit trail, if the host witnesses it.
+        66 => opt trail: Trail,
     }
 }
 
@@ -216,10 +292,51 @@ mod tests {
             key: own.public(),
             generation: 1,
             proof: Proof::InstallKey(InstallProof::from(&install_key())),
+            witness: None,
         };
         assert!(verify_request(&sign_request(&own, &request)).is_ok());
         request.key = seeded::<Host>(2).public();
         assert!(verify_request(&sign_request(&own, &request)).is_err());
+    }
+
+    #[test]
+    fn a_trail_with_more_than_the_limits_allow_is_not_bounded() {
+        let trail = Trail {
+            note: "n".repeat(WITNESS_NOTE_BYTES_MAX),
+            vkey: "v".repeat(VKEY_BYTES_MAX),
+            proof: vec![[0; 32].into(); PROOF_HASHES_MAX],
+            others: vec![
+                Cosigned {
+                    note: "n".repeat(WITNESS_NOTE_BYTES_MAX),
+                    proof: vec![[0; 32].into(); PROOF_HASHES_MAX],
+                };
+                COSIGNED_MAX
+            ],
+            handovers: vec![
+                Handover {
+                    note: "n".repeat(WITNESS_NOTE_BYTES_MAX),
+                    vkey: "v".repeat(VKEY_BYTES_MAX),
+                };
+                HANDOVERS_MAX
+            ],
+        };
+        assert!(trail.is_bounded());
+        let longer: [fn(&mut Trail); 9] = [
+            |trail| trail.note.push('n'),
+            |trail| trail.vkey.push('v'),
+            |trail| trail.proof.push([0; 32].into()),
+            |trail| trail.others.extend(trail.others.first().cloned()),
+            |trail| trail.others[1].note.push('n'),
+            |trail| trail.others[1].proof.push([0; 32].into()),
+            |trail| trail.handovers.extend(trail.handovers.first().cloned()),
+            |trail| trail.handovers[1].note.push('n'),
+            |trail| trail.handovers[1].vkey.push('v'),
+        ];
+        for (index, longer) in longer.iter().enumerate() {
+            let mut trail = trail.clone();
+            longer(&mut trail);
+            assert!(!trail.is_bounded(), "{index}");
+        }
     }
 
     #[test]

@@ -38,6 +38,20 @@ const _: () = assert!(
     "a grant that no host would read"
 );
 
+/// The longest checkpoint that a witness keeps, shows or is shown, in bytes: a name of 64 bytes three times, two signatures of the audit
+/// key and one cosignature are about 700.
+pub const WITNESS_NOTE_BYTES_MAX: usize = 1024;
+
+/// The longest verifier's key in an answer of the exchange, in bytes: the longest name, and 54 bytes around its key.
+pub const VKEY_BYTES_MAX: usize = 320;
+
+/// Checkpoints cosigned by other hosts that a grant carries. They are the newest, so over some renewals a host is shown those of many; a
+/// broker puts in fewer where the exchange has no room.
+pub const COSIGNED_MAX: usize = 4;
+
+/// Changes of the audit key that a grant carries: hosts that missed more are told by their owner.
+pub const HANDOVERS_MAX: usize = 4;
+
 /// Events in one batch. 64 is normal, 256 under load: past that a verify costs no less per event.
 pub const BATCH_EVENTS_MAX: usize = 256;
 

@@ -98,6 +98,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         676,
         "2293fda9e674417db20b9a37457d40ce7823543f3eed179f12cd361c2e6864cf",
     ),
+    (
+        "good.jsonl",
+        220,
+        "e3c4f921e5fdb542ada891b9f15f7b1843a2e4cb38e925b6164097aa0789054b",
+    ),
+    (
+        "bad.jsonl",
+        711,
+        "daa7f22d8fde9f2cf1958b4193901bcf9dc4d52f987ed03a7cbc013a4b4362d2",
+    ),
 ];
 
 #[test]
@@ -275,6 +285,8 @@ impl Vector {
                     "time_ms": grant.time.0,
                     "generation": grant.generation,
                     "authorities": grant.authorities.as_ref().map(Vec::len),
+                    "others": grant.trail.as_ref().map(|trail| trail.others.len()),
+                    "handovers": grant.trail.as_ref().map(|trail| trail.handovers.len()),
                 })
             }),
             "refused" => self.answer(|refused: &Refused| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent::{core::host::identity::Identity, shell::store::read_identity};
+use agent::{core::host::identity::Identity, core::witness::Witness, shell::store::read_identity};
 use protocol::{
     cbor,
     exchange::{CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Refusal, Refused},
@@ -221,7 +221,7 @@ fn clone_renews(world: &World, copy: &[u8]) -> Option<Refusal> {
     let (_, body) = enroll::answer(world.port, &ca, CHALLENGE_PATH, &[]).unwrap();
     let challenge: Challenge = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).unwrap();
     let request = identity
-        .request(challenge.nonce.into_array(), None)
+        .request(challenge.nonce.into_array(), None, &Witness::default(), wait::now())
         .unwrap();
     let (_, body) = enroll::answer(world.port, &ca, EXCHANGE_PATH, &request).unwrap();
     let refused: Option<Refused> = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).ok();

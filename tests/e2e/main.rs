@@ -23,3 +23,4 @@ mod secrets;
 mod sse;
 mod stream;
 mod token;
+mod witness;

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use agent::core::witness::Witness;
 use agent::core::host::{
     Down, Effect, Event, Failure, Host as Session,
     identity::{Identity, life_of},
@@ -151,7 +152,7 @@ impl Member {
             Effect::Exchange { attempt, nonce } => {
                 let request = self
                     .identity
-                    .request(nonce, Some(&self.install_key))
+                    .request(nonce, Some(&self.install_key), &Witness::default(), wait::now())
                     .unwrap();
                 match self.ask(EXCHANGE_PATH, &request) {
                     Some((200, body)) => {

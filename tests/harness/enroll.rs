@@ -55,6 +55,7 @@ pub fn enroll(
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey((&install_key).into()),
+        witness: None,
     };
     let grant = ask(world.port, &ca, EXCHANGE_PATH, &sign_request(key, &request))?;
     let grant: Grant =

@@ -121,6 +121,7 @@ impl Broker {
             time: now,
             generation: recorded.generation,
             authorities: None,
+            trail: None,
         })
     }
 

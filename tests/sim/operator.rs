@@ -3,6 +3,7 @@
 use agent::core::host::identity::{Identity, life_of};
 use agent::core::host::{Effect, Event, Failure, Host};
 use agent::core::time::{Reading, ServerClock};
+use agent::core::witness::Witness;
 use protocol::exchange::{Refusal, Request};
 use protocol::id::HostId;
 use protocol::install_key::InstallKey;
@@ -203,7 +204,9 @@ impl Operator {
     /// The signed request. Its key is on disk before anybody hears of it.
     pub(crate) fn request(&self, nonce: [u8; 32], install_key: &InstallKey) -> Vec<u8> {
         let identity = &self.process.as_ref().unwrap().identity;
-        let request = identity.request(nonce, Some(install_key)).unwrap();
+        let request = identity
+            .request(nonce, Some(install_key), &Witness::default(), UnixMillis(0))
+            .unwrap();
         let on_disk = Identity::from_bytes(self.disk.identity.as_ref().unwrap()).unwrap();
         let sent: Request = signed::peek(&request).unwrap();
         let pending = on_disk.pending.expect("a key was sent that is not on disk");

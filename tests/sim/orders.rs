@@ -158,6 +158,7 @@ impl Desk {
             standing: &standing,
             parallel: 100,
             is_clogged: self.outbox.is_full(),
+            stopped: None,
         };
         match decide(bytes, &world, signer.now) {
             Decision::Launch(command) => {

@@ -32,6 +32,8 @@ pub struct World<'a> {
     pub parallel: usize,
     /// Reports have piled up: a command could not be answered.
     pub is_clogged: bool,
+    /// Why this host obeys nobody now, if its witness has stopped it.
+    pub stopped: Option<&'a str>,
 }
 
 /// A sandbox that exists.
@@ -96,9 +98,11 @@ pub fn decide(bytes: &[u8], world: &World<'_>, now: UnixMillis) -> Decision {
 
 /// Decides on a command that is proven and new.
 fn judge(command: Verified<Command, Dispatcher>, world: &World<'_>) -> Decision {
-    let verdict = match &command.value().order {
-        Order::Launch(launch) => judge_launch(launch, world),
-        Order::Stop(stop) => judge_stop(stop, world),
+    let verdict = match (&command.value().order, world.stopped) {
+        // Refused rather than put off: whoever sent it hears why at once, and nothing old starts by itself when the owner has decided.
+        (_, Some(why)) => Err((Reason::PolicyRefused, why.to_owned())),
+        (Order::Launch(launch), None) => judge_launch(launch, world),
+        (Order::Stop(stop), None) => judge_stop(stop, world),
     };
     match verdict {
         Ok(Verdict::Launch) => Decision::Launch(command),

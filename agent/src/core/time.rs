@@ -4,6 +4,7 @@
 //! time is the one notion of now for certificates, tokens and commands. Before the first word from the broker there is the wall
 //! clock, with a floor: it is not earlier than when the bundle was made.
 
+use std::fmt;
 use std::time::Duration;
 
 use protocol::time::UnixMillis;
@@ -92,6 +93,42 @@ impl ServerClock {
     }
 }
 
+/// A time as RFC 3339 has it, in UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub UnixMillis);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, rest) = (self.0.0 / 86_400_000, self.0.0 % 86_400_000);
+        let (year, month, day) = date(days);
+        let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
+        let (second, milli) = (rest / 1000 % 60, rest % 1000);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
+    }
+}
+
+/// The Gregorian date of a day since 1970. Years are counted from March, so that the day of leap years comes last (Hinnant's
+/// `civil_from_days`).
+fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -161,5 +198,21 @@ mod tests {
         clock.learn(UnixMillis(1), at(0, 0));
         assert_eq!(clock.now(at(0, 0)), FLOOR);
         assert_eq!(clock.skew_ms(at(FLOOR.0 - 400, 0)), -400);
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, expected) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (789, (1972, 2, 29)),
+            (11_016, (2000, 2, 29)),
+            (20_785, (2026, 11, 28)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), expected, "{days}");
+        }
     }
 }

@@ -104,6 +104,7 @@ impl Drive {
                 (record.sandbox.clone(), standing)
             })
             .collect();
+        let stopped = self.site.witness().refusal();
         let world = World {
             host: &self.site.host,
             dispatchers: &dispatchers,
@@ -111,12 +112,13 @@ impl Drive {
             standing: &standing,
             parallel: self.site.policy.parallel(),
             is_clogged: self.outbox.is_full() || !self.unstored.is_empty(),
+            stopped: stopped.as_deref(),
         };
         intake::decide(bytes, &world, self.site.time.now().unix)
     }
 
     /// The bundle's dispatchers, and the policy's.
-    fn dispatchers(&self) -> Vec<Public<Dispatcher>> {
+    pub(super) fn dispatchers(&self) -> Vec<Public<Dispatcher>> {
         let listed = self.site.bundle.dispatchers.iter();
         listed
             .chain(self.site.policy.dispatchers())

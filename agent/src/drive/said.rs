@@ -15,6 +15,11 @@ impl Said {
         }
     }
 
+    /// What was said last, unless all is well.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// All is well again.
     pub(super) fn clear(&mut self) {
         self.0 = None;

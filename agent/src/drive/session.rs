@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use protocol::exchange::Refusal;
+use protocol::exchange::{Grant, Refusal};
 use protocol::id::HostId;
 use protocol::possession::prove;
 use protocol::topic::Topic;
 use smol::Task;
 
 use super::site::{Mail, Site};
+use super::witness;
 use crate::core::host::identity::life_of;
 use crate::core::host::{Event, Failure, is_refusal};
 use crate::shell::exchange::{self, ExchangeError};
@@ -112,29 +113,36 @@ pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()>
         let mail = match request(&site, nonce) {
             Err(error) => Mail::Fatal(error),
             Ok(request) => Mail::Session(match exchange::redeem(&site.exchange(), request).await {
-                Ok(grant) => {
-                    site.time.learn(grant.time);
-                    site.learn_authorities(&grant.authorities.unwrap_or_default());
-                    let token = grant.token.into_vec();
-                    match life_of(&token) {
-                        Some(life) => Event::Granted {
-                            attempt,
-                            generation: grant.generation,
-                            token,
-                            life,
-                        },
-                        None => {
-                            tracing::warn!("the broker's grant holds no token");
-                            let failure = Failure::Unreachable;
-                            Event::ExchangeFailed { attempt, failure }
-                        }
-                    }
-                }
+                Ok(grant) => granted(&site, attempt, grant),
                 Err(error) => failed(&site, attempt, &error),
             }),
         };
         let _ = site.mail.send(mail).await;
     })
+}
+
+/// What a grant is worth. The trail that comes with it is looked at first, and what the host keeps of that is on disk before anything of
+/// the grant is used.
+fn granted(site: &Site, attempt: u64, grant: Grant) -> Event {
+    site.time.learn(grant.time);
+    if let Err(failure) = witness::look(site, grant.trail.as_ref()) {
+        return Event::ExchangeFailed { attempt, failure };
+    }
+    site.learn_authorities(&grant.authorities.unwrap_or_default());
+    let token = grant.token.into_vec();
+    match life_of(&token) {
+        Some(life) => Event::Granted {
+            attempt,
+            generation: grant.generation,
+            token,
+            life,
+        },
+        None => {
+            tracing::warn!("the broker's grant holds no token");
+            let failure = Failure::Unreachable;
+            Event::ExchangeFailed { attempt, failure }
+        }
+    }
 }
 
 /// The request with the proof that fits. The install key is read only when it is needed, and not kept.
@@ -145,8 +153,10 @@ fn request(site: &Site, nonce: [u8; 32]) -> anyhow::Result<Vec<u8>> {
     } else {
         Some(site.bundle.install_key()?)
     };
+    let now = site.time.now().unix;
+    let witness = site.witness().clone();
     site.identity()
-        .request(nonce, install_key.as_ref())
+        .request(nonce, install_key.as_ref(), &witness, now)
         .context("ask for a token: no key is pending")
 }
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use protocol::audit::Vkey;
 use protocol::id::{HostId, SandboxId};
-use protocol::key::{Public, Sandbox};
+use protocol::key::{Audit, Public, Sandbox};
 use protocol::report::News;
 use protocol::time::UnixMillis;
 use protocol::token;
@@ -24,6 +25,7 @@ use crate::core::launch::observed::Observed;
 use crate::core::outbox::{Class, Full};
 use crate::core::policy::Policy;
 use crate::core::record::SandboxRecord;
+use crate::core::witness::Witness;
 use crate::shell::bundle::Bundle;
 use crate::shell::docker::Engine;
 use crate::shell::exchange::ExchangeOptions;
@@ -84,12 +86,29 @@ pub(super) struct Site {
     pub(super) engine_answers: AtomicBool,
     /// What was said about the exchange last.
     pub(super) said: Mutex<Said>,
+    /// What is kept of the broker's audit trail.
+    pub(super) witness: Mutex<Witness>,
+    /// The audit key that the bundle names.
+    pub(super) audit_vkey: Option<Vkey<Audit>>,
+    /// What other hosts had seen of it, as the broker said last.
+    pub(super) other_witnesses: Mutex<Vec<(String, u64)>>,
 }
 
 impl Site {
     /// Who this host is.
     pub(super) fn identity(&self) -> MutexGuard<'_, Identity> {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept of the broker's audit trail. Held for moments.
+    pub(super) fn witness(&self) -> MutexGuard<'_, Witness> {
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What other hosts had seen of it.
+    pub(super) fn other_witnesses(&self) -> MutexGuard<'_, Vec<(String, u64)>> {
+        let others = self.other_witnesses.lock();
+        others.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The clients of connections to come.

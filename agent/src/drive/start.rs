@@ -70,6 +70,7 @@ pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> any
     let time = ServerTime::new(bundle.issued, identity.fix.clone());
     let trust = Trust::open(&bundle.ca, &store, Arc::new(time.clone()))
         .with_context(|| format!("read {}", bundle.dir.join(CA_FILE).display()))?;
+    let witness = store.load_witness()?;
     let records = store.load_sandboxes()?;
     Ok(Site {
         host: bundle.host.clone(),
@@ -93,6 +94,9 @@ pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> any
         engine: Mutex::new(None),
         engine_answers: AtomicBool::new(false),
         said: Mutex::default(),
+        witness: Mutex::new(witness),
+        audit_vkey: bundle.audit_vkey.clone(),
+        other_witnesses: Mutex::default(),
         bundle,
         store,
     })

@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
+use protocol::audit::Vkey;
 use protocol::bundle::{self, BUNDLE_FILE, CA_FILE, INSTALL_KEY_FILE, VERSION};
 use protocol::id::HostId;
 use protocol::install_key::InstallKey;
-use protocol::key::{Dispatcher, Public};
+use protocol::key::{Audit, Dispatcher, Public};
 use protocol::limits::DISPATCHERS_MAX;
 use protocol::time::UnixMillis;
 use zeroize::Zeroizing;
@@ -33,6 +34,8 @@ pub struct Bundle {
     pub issued: UnixMillis,
     /// Whom the host obeys.
     pub dispatchers: Vec<Public<Dispatcher>>,
+    /// The key of the broker's audit trail, if it names one.
+    pub audit_vkey: Option<Vkey<Audit>>,
     /// The broker's authority, PEM.
     pub ca: Vec<u8>,
     /// Where the install key may lie: in the bundle; and in the state directory, for a bundle that is mounted read-only.
@@ -168,6 +171,11 @@ fn parse(text: &str) -> anyhow::Result<Bundle> {
             .iter()
             .map(dispatcher)
             .collect::<anyhow::Result<_>>()?,
+        audit_vkey: raw
+            .audit_vkey
+            .map(|text| text.parse())
+            .transpose()
+            .context("audit_vkey")?,
         ca: Vec::new(),
         install_keys: Vec::new(),
     })
@@ -197,6 +205,11 @@ mod tests {
 
     use super::*;
 
+    fn audit_vkey() -> Vkey<Audit> {
+        let key = Secret::from_seed(&Zeroizing::new([3; 32])).public();
+        Vkey::new("outhaul-1/audit", key).unwrap()
+    }
+
     fn bundle(change: impl Fn(String) -> String) -> TempDir {
         let key = Secret::<Dispatcher>::from_seed(&Zeroizing::new([1; 32])).public();
         let text = toml::to_string(&bundle::Bundle {
@@ -206,6 +219,7 @@ mod tests {
             broker: "broker.example:8443".into(),
             issued_ms: 7,
             dispatchers: vec![key.to_string()],
+            audit_vkey: Some(audit_vkey().to_string()),
         })
         .unwrap();
         let dir = TempDir::new().unwrap();
@@ -226,6 +240,7 @@ mod tests {
             (bundle.host.as_str(), bundle.broker.as_str()),
             ("edge-1", "broker.example:8443")
         );
+        assert_eq!(bundle.audit_vkey, Some(audit_vkey()));
         assert_eq!(bundle.install_key().unwrap().kid, [1; 8]);
         assert!(bundle.remove_install_key().unwrap());
         assert!(!bundle.remove_install_key().unwrap());
@@ -255,12 +270,13 @@ mod tests {
 
     #[test]
     fn every_bad_bundle_says_what_is_wrong() {
-        let cases: [(&str, &str, &str); 6] = [
+        let cases: [(&str, &str, &str); 7] = [
             ("version = 1", "version = 2\nnew = 1", "version 2"),
             ("docker", "kubernetes", "kubernetes"),
             ("edge-1", "Edge", "host"),
             (":8443", "", "name:port"),
             ("ohd1_", "ohh1_", "public key"),
+            ("/audit+", "/audit+0", "audit_vkey"),
             ("version = 1", "version = 1\nsurprise = 1", "not a bundle"),
         ];
         for (from, to, says) in cases {

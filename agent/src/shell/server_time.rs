@@ -111,10 +111,15 @@ fn mono() -> Instant {
     Instant::now()
 }
 
-fn read() -> Reading {
+/// The host's own clock, which may be anything: for lines of the log.
+pub(super) fn wall() -> UnixMillis {
     let wall = duration(clock_gettime(ClockId::Realtime));
+    UnixMillis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn read() -> Reading {
     Reading {
-        wall: UnixMillis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        wall: wall(),
         boot: duration(clock_gettime(ClockId::Boottime)),
     }
 }

@@ -5,6 +5,9 @@
 //! and is never quietly reset: a host that forgets what it owes is worse than one that asks for help.
 
 mod file;
+mod notice;
+
+pub use notice::{is_running, read_status, read_witness, write_accepted};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use crate::core::host::identity::Identity;
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, SandboxRecord};
 use crate::core::trust::Learned;
+use crate::core::witness::Witness;
 
 /// The longest file in the store, in bytes: a signed command or a forwarded batch, with what stands around it.
 const FILE_BYTES_MAX: usize = 160 * 1024;
@@ -29,6 +33,14 @@ const FILE_BYTES_MAX: usize = 160 * 1024;
 const IDENTITY: &str = "identity";
 /// Which certificate authorities the broker named.
 const AUTHORITIES: &str = "authorities";
+/// What the host keeps of the broker's audit trail.
+const WITNESS: &str = "witness";
+/// What its owner accepted of it.
+const ACCEPTED: &str = "accepted";
+/// The notes that stopped it, for whoever is to judge.
+const EVIDENCE: &str = "evidence";
+/// How the operator does, for whoever looks.
+const STATUS: &str = "status.json";
 /// Held while an operator runs.
 const LOCK: &str = "lock";
 /// Commands, by id.
@@ -123,6 +135,22 @@ impl Store {
     /// If it is not on disk; the old ones are then.
     pub fn save_learned(&self, learned: &Learned) -> anyhow::Result<()> {
         file::write(&self.dir.join(AUTHORITIES), &cbor::to_vec(learned))
+    }
+
+    /// What this host keeps of the broker's audit trail.
+    ///
+    /// # Errors
+    /// If the file is damaged or cannot be read.
+    pub fn load_witness(&self) -> anyhow::Result<Witness> {
+        read_witness(&self.dir)
+    }
+
+    /// Writes down what this host keeps of the broker's audit trail.
+    ///
+    /// # Errors
+    /// If it is not on disk; the old one is then.
+    pub fn save_witness(&self, witness: &Witness) -> anyhow::Result<()> {
+        file::write(&self.dir.join(WITNESS), &witness.to_bytes())
     }
 
     /// Every command that is remembered.
@@ -247,6 +275,12 @@ impl Store {
         } else {
             file::remove(&self.report_path(number))
         }
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn command_path(&self, id: CommandId) -> PathBuf {

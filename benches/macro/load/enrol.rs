@@ -40,6 +40,7 @@ pub(crate) fn enrol(
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey(InstallProof::from(install)),
+        witness: None,
     };
     let grant = post(port, &config, EXCHANGE_PATH, &sign_request(key, &request))?;
     let grant: Grant = cbor::from_slice(&grant, EXCHANGE_BYTES_MAX)?;

@@ -1,5 +1,6 @@
 //! `outhaul audit`: the record of every change of rights, and what proves it.
 
+mod cosigned;
 mod export;
 mod list;
 mod verify;
@@ -48,8 +49,10 @@ pub(super) enum AuditCommand {
     /// Sign the trail as it stands, and print what was signed: a few lines to keep elsewhere
     ///
     /// Whoever holds it can tell later whether anything before it was changed or taken away. It holds hashes only.
-    #[command(after_help = "Example:\n  outhaul audit checkpoint > march.checkpoint")]
-    Checkpoint,
+    #[command(
+        after_help = "Example:\n  outhaul audit checkpoint > march.checkpoint\n  outhaul audit checkpoint --cosigned"
+    )]
+    Checkpoint(CheckpointArgs),
     /// Print the keys that sign the trail: the first one verifies all of it
     #[command(after_help = "Example:\n  outhaul audit key > outhaul.vkey")]
     Key(KeyArgs),
@@ -68,6 +71,14 @@ pub(super) struct ProveArgs {
     /// A new file [default: standard output]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckpointArgs {
+    /// Sign nothing, and show which hosts have seen the trail and how far, with their signatures of the newest checkpoint that they
+    /// cosigned; exit code 1 if one of them saw what the trail does not go on from
+    #[arg(long)]
+    cosigned: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,7 +130,8 @@ pub(super) async fn execute(context: &Context, command: AuditCommand) -> anyhow:
         AuditCommand::Export(args) => export::export(context, &args).await,
         AuditCommand::Verify(args) => verify::verify(context, &args),
         AuditCommand::Prove(args) => prove(context, &args).await,
-        AuditCommand::Checkpoint => checkpoint(context).await,
+        AuditCommand::Checkpoint(args) if args.cosigned => cosigned::cosigned(context).await,
+        AuditCommand::Checkpoint(_) => checkpoint(context).await,
         AuditCommand::Key(args) => key(context, &args).await,
         AuditCommand::RotateKey => rotate(context).await,
     }

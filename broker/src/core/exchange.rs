@@ -255,6 +255,7 @@ mod tests {
             key: key(new).public(),
             generation,
             proof,
+            witness: None,
         };
         verify_request(&sign_request(&key(new), &request)).unwrap()
     }

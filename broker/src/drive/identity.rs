@@ -17,6 +17,7 @@ use protocol::{
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
+use super::witness::{self, Asked};
 use super::{Peer, Plane, REPORT_KEYS_MAX, Standing, Withdrawn};
 use crate::{
     core::{
@@ -195,6 +196,11 @@ impl Plane {
         let Ok(request) = verify_request(bytes) else {
             return Ok(Err(Refusal::Malformed));
         };
+        if let Some(shown) = &request.value().witness
+            && Asked::read(shown).is_err()
+        {
+            return Ok(Err(Refusal::Malformed));
+        }
         let host = &request.value().host;
         let (row, keys) = match &request.value().proof {
             Proof::InstallKey(_) => (None, Vec::new()),
@@ -242,19 +248,11 @@ impl Plane {
             Redeemed::Now(enrolled) => {
                 self.reload(&request.host)?;
                 tracing::info!(generation = enrolled.generation, "a host enrolled");
-                Ok(Ok(self.grant(
-                    &request.host,
-                    request.key,
-                    enrolled.generation,
-                    now,
-                )?))
+                Ok(Ok(self.grant(request, enrolled.generation, now)?))
             }
-            Redeemed::AlreadySame(enrolled) => Ok(Ok(self.grant(
-                &request.host,
-                request.key,
-                enrolled.generation,
-                now,
-            )?)),
+            Redeemed::AlreadySame(enrolled) => {
+                Ok(Ok(self.grant(request, enrolled.generation, now)?))
+            }
             Redeemed::Refused(refusal) => {
                 tracing::debug!(reason = ?refusal, "an install key was refused");
                 Ok(Err(refusal_of_redemption(refusal)))
@@ -281,9 +279,9 @@ impl Plane {
         )? {
             Renewed::Advanced { generation } => {
                 self.reload(host)?;
-                Ok(Ok(self.grant(host, key, generation, now)?))
+                Ok(Ok(self.grant(request, generation, now)?))
             }
-            Renewed::Repeated { generation } => Ok(Ok(self.grant(host, key, generation, now)?)),
+            Renewed::Repeated { generation } => Ok(Ok(self.grant(request, generation, now)?)),
             Renewed::Locked(sign) => {
                 self.reload(host)?;
                 self.withdraw(Withdrawn::Host(host.clone()));
@@ -305,13 +303,15 @@ impl Plane {
             .saturating_add(self.inner.parts.token_life)
     }
 
-    fn grant(
-        &self,
-        host: &HostId,
-        key: Public<Host>,
-        generation: u64,
-        now: UnixMillis,
-    ) -> anyhow::Result<Grant> {
+    fn grant(&self, request: &Request, generation: u64, now: UnixMillis) -> anyhow::Result<Grant> {
+        let (host, key) = (&request.host, request.key);
+        let asked = request
+            .witness
+            .as_ref()
+            .and_then(|shown| Asked::read(shown).ok());
+        let trail = asked
+            .map(|asked| self.trail_for(host, key, &asked, now))
+            .transpose()?;
         let mut id = [0; 8];
         fill_random(&mut id)?;
         let terms = HostTerms {
@@ -323,12 +323,15 @@ impl Plane {
             issued: now,
             life_s: self.inner.parts.token_life.as_secs(),
         };
-        Ok(Grant {
+        let mut grant = Grant {
             token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
             time: now,
             generation,
             authorities: Some(self.authorities()),
-        })
+            trail,
+        };
+        witness::fit(&mut grant);
+        Ok(grant)
     }
 
     /// Adds a host and makes its bundle; one that was added and never came gets a fresh bundle, and its old install key is void.
@@ -379,6 +382,7 @@ impl Plane {
             }
         }
         self.reload(host).map_err(AddError::Failed)?;
+        let audit_vkey = self.audit_vkey().map_err(AddError::Failed)?;
         let bundle = Bundle {
             version: bundle::VERSION,
             host: host.to_string(),
@@ -386,6 +390,7 @@ impl Plane {
             broker: self.inner.parts.address.clone(),
             issued_ms: now.0,
             dispatchers: dispatchers.iter().map(ToString::to_string).collect(),
+            audit_vkey: Some(audit_vkey),
         };
         let bundle_toml = toml::to_string(&bundle).context("write bundle");
         Ok(Added {

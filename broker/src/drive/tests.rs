@@ -5,6 +5,7 @@ mod identity;
 mod restore;
 mod retention;
 mod right;
+mod witness;
 
 use std::{path::Path, time::Duration};
 
@@ -118,6 +119,7 @@ async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Resu
         key: key.public(),
         generation,
         proof,
+        witness: None,
     };
     plane.exchange(sign_request(&key, &request)).await
 }

@@ -210,6 +210,7 @@ async fn enroll(broker: &Running, bundle: &Value, key: u8) -> (StatusCode, Bytes
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey((&install).into()),
+        witness: None,
     };
     let (status, _, bytes) = broker
         .remote(

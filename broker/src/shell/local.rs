@@ -13,6 +13,7 @@ mod reader;
 mod records;
 mod right;
 mod route;
+mod witness;
 
 use std::{
     io::ErrorKind,

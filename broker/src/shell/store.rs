@@ -20,6 +20,7 @@ mod sandbox;
 mod schema;
 mod snapshot;
 mod trouble;
+mod witness;
 
 pub use access::{AccessRow, AddedAccess, NewAccess};
 pub use audit::{
@@ -38,6 +39,7 @@ pub use right::{InstallKeyRow, VoidedGeneration};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
 pub use snapshot::{Snapshot, StoreFacts, inspect};
 pub use trouble::Trouble;
+pub use witness::{WITNESSES_LISTED_MAX, WitnessRow};
 
 use crate::shell::room::Room;
 use anyhow::Context as _;

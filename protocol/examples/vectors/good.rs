@@ -12,7 +12,7 @@ mod token;
 
 use crate::vector::Vector;
 
-pub(crate) use exchange::proof;
+pub(crate) use exchange::{proof, trail};
 
 pub(crate) fn all() -> Vec<Vector> {
     [

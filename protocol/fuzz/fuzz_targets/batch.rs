@@ -128,7 +128,9 @@ fn check(payload: &[u8]) -> Option<Head> {
             assert_eq!(verifier.is_closed(), head.closing.is_some());
             Some(head)
         }
-        Ok(Verdict::Again | Verdict::Purged(_)) => panic!("nothing came before, and its body is there"),
+        Ok(Verdict::Again | Verdict::Purged(_)) => {
+            panic!("nothing came before, and its body is there")
+        }
         Err(error) => {
             quiet::check::<StreamError>(error);
             assert!(verifier.events() == 0 && !verifier.is_closed());

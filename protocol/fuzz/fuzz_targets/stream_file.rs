@@ -53,7 +53,10 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(check.host_keys(), rules.keys);
         assert_eq!(check.is_whole(), rules.is_whole());
     }
-    let expected = rules.waiting.first().map_or(Ok(()), |(item, ..)| Err(*item));
+    let expected = rules
+        .waiting
+        .first()
+        .map_or(Ok(()), |(item, ..)| Err(*item));
     assert_eq!(check.finish().map_err(item_of), expected);
 });
 
@@ -179,9 +182,15 @@ impl Author {
 /// Nothing, or how far it goes and why.
 fn hole(input: &mut Input<'_>) -> Vec<u8> {
     let (to, bits) = (u64::from(input.byte()), input.byte());
-    let causes = Cause::ALL.iter().filter(|cause| bits & 1 << cause.label() != 0);
+    let causes = Cause::ALL
+        .iter()
+        .filter(|cause| bits & 1 << cause.label() != 0);
     let causes = causes.fold(Causes::UNKNOWN, |causes, cause| causes.with(*cause));
-    if bits == 0 { Vec::new() } else { Hole { to, causes }.encode() }
+    if bits == 0 {
+        Vec::new()
+    } else {
+        Hole { to, causes }.encode()
+    }
 }
 
 /// The signed head that a batch begins with.
@@ -325,7 +334,8 @@ impl Rules {
         self.offset = Some(record.offset);
         match record.kind {
             Kind::Gap => {
-                let says = Hole::decode(&record.payload).is_some_and(|hole| hole.to > record.offset);
+                let says =
+                    Hole::decode(&record.payload).is_some_and(|hole| hole.to > record.offset);
                 self.demand((says || record.payload.is_empty()) && record.received.0 == 0)
             }
             Kind::Batch => self.batch(self.item, false, &record.payload),

@@ -3,7 +3,10 @@
 use protocol::{
     cbor::{self, CborError},
     command::{Command, Content, Launch, Limits, Order, Stop},
-    exchange::{Challenge, Grant, InstallProof, Proof, Refusal, Refused, Request, Succession},
+    exchange::{
+        Challenge, Cosigned, Grant, Handover, InstallProof, Proof, Refusal, Refused, Request,
+        Succession, Trail,
+    },
     id::{CommandId, HostId, SandboxId, SourceName},
     install_key::InstallKey,
     key::{Host, Role, Sandbox, Secret},
@@ -274,6 +277,24 @@ pub(crate) fn succession() -> Succession {
     }
 }
 
+/// The state of an audit trail; what its texts say is not the message's to judge.
+pub(crate) fn trail() -> Trail {
+    let note = "b/audit\n1\nAA==\n".to_owned();
+    Trail {
+        note: note.clone(),
+        vkey: "b/audit+01020304+AQ==".to_owned(),
+        proof: vec![[1; 32].into(), [2; 32].into()],
+        others: vec![Cosigned {
+            note: note.clone(),
+            proof: vec![[3; 32].into()],
+        }],
+        handovers: vec![Handover {
+            note,
+            vkey: "b/audit+05060708+AQ==".to_owned(),
+        }],
+    }
+}
+
 pub(crate) fn request(proof: Proof) -> Request {
     Request {
         nonce: [9; 32].into(),
@@ -281,6 +302,8 @@ pub(crate) fn request(proof: Proof) -> Request {
         key: secret::<Host>(2).public(),
         generation: 1,
         proof,
+        // With nothing in it, it would be a request too: what is broken here must show.
+        witness: None,
     }
 }
 
@@ -303,6 +326,7 @@ fn answers() -> [Sample; 3] {
         generation: 3,
         // Two: behind a label that is cut short, one would be a value to skip.
         authorities: Some(vec![vec![0x30, 0].into(), vec![0x30, 1, 0].into()]),
+        trail: Some(trail()),
     };
     let refused = Refused {
         reason: Refusal::Locked,

@@ -5,7 +5,8 @@ use protocol::{
     cbor, command,
     event::{Event, Events, Kind},
     exchange::{
-        self, Challenge, Grant, InstallProof, Proof, Refusal, Refused, Request, Succession,
+        self, Challenge, Cosigned, Grant, Handover, InstallProof, Proof, Refusal, Refused, Request,
+        Succession, Trail, Witnessing,
     },
     install_key::InstallKey,
     key::{Dispatcher, Host, Sandbox},
@@ -136,6 +137,27 @@ fn proof() -> impl Strategy<Value = Proof> {
     prop_oneof![install_key, succession]
 }
 
+fn trail() -> impl Strategy<Value = Trail> {
+    let note = || "\\PC{0,60}";
+    let hashes = || vec(any::<[u8; 32]>().prop_map(Into::into), 0..9);
+    let cosigned = (note(), hashes()).prop_map(|(note, proof)| Cosigned { note, proof });
+    let handover = (note(), note()).prop_map(|(note, vkey)| Handover { note, vkey });
+    (
+        note(),
+        note(),
+        hashes(),
+        vec(cosigned, 0..4),
+        vec(handover, 0..4),
+    )
+        .prop_map(|(note, vkey, proof, others, handovers)| Trail {
+            note,
+            vkey,
+            proof,
+            others,
+            handovers,
+        })
+}
+
 /// An event without its data.
 fn event() -> impl Strategy<Value = Event<'static>> {
     let kind = word(Kind::ALL, Kind::from_label);
@@ -187,9 +209,11 @@ proptest! {
     #[test]
     fn a_request_is_read_as_it_was_written(
         nonce: [u8; 32], host in host(), seed: u8, generation in number(), proof in proof(),
+        witness in option::of(option::of(".{0,300}")),
     ) {
         let key = secret::<Host>(seed);
-        let request = Request { nonce: nonce.into(), host, key: key.public(), generation, proof };
+        let witness = witness.map(|note| Witnessing { note });
+        let request = Request { nonce: nonce.into(), host, key: key.public(), generation, proof, witness };
         let read = exchange::verify_request(&exchange::sign_request(&key, &request)).unwrap();
         prop_assert_eq!(read.value(), &request);
         prop_assert_eq!(again(&request, EXCHANGE_BYTES_MAX), request);
@@ -207,14 +231,14 @@ proptest! {
 
     #[test]
     fn an_answer_of_the_exchange_is_read_as_it_was_written(
-        nonce: [u8; 32], time in time(), token in vec(any::<u8>(), 0..2048), generation in number(),
-        authorities in option::of(vec(vec(any::<u8>(), 0..1024), 0..5)),
-        reason in word(Refusal::ALL, Refusal::from_label),
+        nonce: [u8; 32], time in time(), token in vec(any::<u8>(), 0..512), generation in number(),
+        authorities in option::of(vec(vec(any::<u8>(), 0..200), 0..5)),
+        trail in option::of(trail()), reason in word(Refusal::ALL, Refusal::from_label),
     ) {
         let challenge = Challenge { nonce: nonce.into(), time };
         prop_assert_eq!(again(&challenge, EXCHANGE_BYTES_MAX), challenge);
         let authorities = authorities.map(|list| list.into_iter().map(Into::into).collect());
-        let grant = Grant { token: token.into(), time, generation, authorities };
+        let grant = Grant { token: token.into(), time, generation, authorities, trail };
         prop_assert_eq!(again(&grant, EXCHANGE_BYTES_MAX), grant);
         let refused = Refused { reason, time };
         prop_assert_eq!(again(&refused, EXCHANGE_BYTES_MAX), refused);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use protocol::exchange::{self, Proof, Request, Succession};
+use protocol::exchange::{self, Proof, Request, Succession, Witnessing};
 use protocol::id::HostId;
 use protocol::install_key::InstallKey;
 use protocol::key::{Host, Public, Secret};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::core::time::Fix;
+use crate::core::witness::Witness;
 
 /// The current key, its generation, and the token that names it.
 pub struct Current {
@@ -120,9 +121,15 @@ impl Identity {
     }
 
     /// The signed request for a token: with the install key before enrolment, with the succession ever after. Nothing if no key is
-    /// pending, or if this is an enrolment and there is no install key.
+    /// pending, or if this is an enrolment and there is no install key. It shows what `witness` kept, cosigned at `now`.
     #[must_use]
-    pub fn request(&self, nonce: [u8; 32], install_key: Option<&InstallKey>) -> Option<Vec<u8>> {
+    pub fn request(
+        &self,
+        nonce: [u8; 32],
+        install_key: Option<&InstallKey>,
+        witness: &Witness,
+        now: UnixMillis,
+    ) -> Option<Vec<u8>> {
         let pending = self.pending.as_ref()?;
         let proof = match &pending.succession {
             Some(succession) => Proof::HostKey(succession.clone().into()),
@@ -137,6 +144,9 @@ impl Identity {
             key: pending.key.public(),
             generation: pending.generation,
             proof,
+            witness: Some(Witnessing {
+                note: witness.cosigned(&self.host, &pending.key, now),
+            }),
         };
         Some(exchange::sign_request(&pending.key, &request))
     }
@@ -343,12 +353,21 @@ mod tests {
     fn a_host_enrols_with_its_install_key_and_renews_with_its_last_key() {
         let mut identity = Identity::new(HostId::new("edge-1").unwrap());
         assert!(
-            identity.request([0; 32], Some(&install_key())).is_none(),
+            identity
+                .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+                .is_none(),
             "nothing pending"
         );
         identity.prepare(&seed(1), NOW);
-        assert!(identity.request([0; 32], None).is_none(), "no install key");
-        let request = identity.request([0; 32], Some(&install_key())).unwrap();
+        assert!(
+            identity
+                .request([0; 32], None, &Witness::default(), NOW)
+                .is_none(),
+            "no install key"
+        );
+        let request = identity
+            .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+            .unwrap();
         let request = verify_request(&request).unwrap().into_value();
         assert_eq!(request.generation, 1);
         assert!(matches!(request.proof, Proof::InstallKey(_)));
@@ -356,7 +375,9 @@ mod tests {
         let mut identity = enrolled();
         let first = identity.public().unwrap();
         identity.prepare(&seed(2), NOW);
-        let request = identity.request([0; 32], Some(&install_key())).unwrap();
+        let request = identity
+            .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+            .unwrap();
         let request = verify_request(&request).unwrap().into_value();
         let Proof::HostKey(succession) = request.proof else {
             panic!("renewal is by succession")
@@ -369,13 +390,20 @@ mod tests {
     fn the_same_pending_key_is_sent_again_after_a_restart() {
         let mut identity = enrolled();
         identity.prepare(&seed(2), NOW);
-        let first = identity.request([0; 32], None).unwrap();
+        let first = identity
+            .request([0; 32], None, &Witness::default(), NOW)
+            .unwrap();
         let mut restarted = Identity::from_bytes(&identity.to_bytes()).unwrap();
         assert!(
             !restarted.prepare(&seed(3), UnixMillis(NOW.0 + 99)),
             "nothing new to persist"
         );
-        assert_eq!(restarted.request([0; 32], None).unwrap(), first);
+        assert_eq!(
+            restarted
+                .request([0; 32], None, &Witness::default(), NOW)
+                .unwrap(),
+            first
+        );
     }
 
     #[test]

@@ -64,6 +64,7 @@ struct Place {
     memory: Memory,
     standing: BTreeMap<SandboxId, Standing>,
     clogged: bool,
+    stopped: Option<&'static str>,
 }
 
 impl Place {
@@ -84,6 +85,7 @@ impl Place {
             standing: &self.standing,
             parallel: 2,
             is_clogged: self.clogged,
+            stopped: self.stopped,
         };
         decide(bytes, &world, now)
     }
@@ -254,4 +256,28 @@ fn memory_is_kept_until_a_replay_would_be_void_and_the_outcome_is_known() {
     memory.settle(CommandId([2; 16]), true);
     assert!(memory.has_used(&sandbox("b")));
     assert_eq!(memory.forget(UnixMillis(u64::MAX)), [CommandId([2; 16])]);
+}
+
+#[test]
+fn a_host_that_its_witness_stopped_refuses_every_new_command_and_answers_old_ones() {
+    let mut place = Place::default().with("old", None);
+    place.stopped = Some("witness: rows are gone");
+    place
+        .memory
+        .insert(CommandId([9; 16]), remembered("past", true, true));
+    for order in [
+        launch("new", None),
+        stop("old"),
+        stop("past"),
+        stop("never"),
+    ] {
+        let Decision::Refuse { reason, detail, .. } = place.decide(order) else {
+            panic!("obeyed");
+        };
+        assert_eq!(reason, Reason::PolicyRefused);
+        assert_eq!(detail, "witness: rows are gone");
+    }
+    let past = sign(&key(1), &command(9, launch("past", None)));
+    let again = place.decide_bytes(&past, NOW);
+    assert!(matches!(again, Decision::Again { settled: true, .. }));
 }

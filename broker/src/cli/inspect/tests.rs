@@ -87,6 +87,7 @@ fn request(proof: Proof) -> Vec<u8> {
         key: secret::<Host>(3).public(),
         generation: 2,
         proof,
+        witness: None,
     };
     exchange::sign_request(&secret::<Host>(3), &request)
 }

@@ -145,6 +145,8 @@ actions! {
     ListCheckpoints: GET "/v1/audit/checkpoints", VIEWER, AllHosts;
     /// The values that rows commit to and do not show.
     ListOpenings: GET "/v1/audit/openings", VIEWER, AllHosts;
+    /// What hosts cosigned of the audit trail.
+    ListWitnesses: GET "/v1/audit/witnesses", VIEWER, AllHosts;
     /// That a row is in the audit trail.
     ProveRow: GET "/v1/audit/proof/{seq}", VIEWER, AllHosts;
     /// A new key for the audit trail, beside the old one on the broker's disk.

@@ -76,6 +76,7 @@ async fn a_foreign_nonce_and_strange_bytes_are_refused() {
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey((&install).into()),
+        witness: None,
     };
     let refused = plane.exchange(sign_request(&key, &request)).await;
     assert_eq!(refused.unwrap_err(), Refusal::Malformed);

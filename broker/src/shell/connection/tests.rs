@@ -216,6 +216,7 @@ async fn enroll(plane: &Plane) -> Vec<u8> {
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey((&install).into()),
+        witness: None,
     };
     let grant = plane.exchange(sign_request(&key, &request)).await.unwrap();
     grant.token.into_vec()

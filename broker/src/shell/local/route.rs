@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::{
     Api, access,
     answer::{Answer, No, ok},
-    audit, backup, certificate, host, journal, reader, records, right,
+    audit, backup, certificate, host, journal, reader, records, right, witness,
 };
 use crate::{
     core::access::{About, Action, Refusal, Rights},
@@ -110,6 +110,7 @@ fn handler(action: Action) -> MethodRouter<Api> {
         Action::SignCheckpoint => post(audit::checkpoint),
         Action::ListCheckpoints => get(audit::checkpoints),
         Action::ListOpenings => get(audit::openings),
+        Action::ListWitnesses => get(witness::list),
         Action::ProveRow => get(audit::proof),
         Action::RotateAuditKey => post(audit::rotate_key),
         Action::ShowStatus => get(status),

@@ -88,6 +88,16 @@ fn requests() -> Vec<Vector> {
             closed,
         ),
         malformed(
+            "request-of-a-witness-with-a-label-more",
+            request().with(6, Map::new(&[(2, uint(0))])),
+            closed,
+        ),
+        malformed(
+            "request-of-a-witness-whose-note-is-bytes",
+            request().with(6, Map::new(&[(1, bytes(b"note"))])),
+            "5: a note is text",
+        ),
+        malformed(
             "request-with-a-newer-label",
             request().with(64, uint(0)),
             closed,

@@ -2,6 +2,7 @@
 
 use super::{MALFORMED, NOT_DETERMINISTIC, report as refused_report};
 use crate::{
+    good::trail,
     item::{Item, Map, array, bytes, head, head_of_width, nested, text, uint},
     message::{
         challenge, ended, grant, launched, refusal, report, sighting, signed_report, status,
@@ -382,6 +383,27 @@ fn answers() -> Vec<Vector> {
             grant().with(65, bytes(&[0x30, 0])),
             malformed,
             "5: authorities are a list of byte strings",
+        ),
+        refused(
+            "grant",
+            "grant-with-a-trail-whose-hash-is-short",
+            grant().with(66, trail(0, 0).with(3, array(&[bytes(&[7; 31])]))),
+            malformed,
+            "5: a proof is made of hashes of 32 bytes",
+        ),
+        refused(
+            "grant",
+            "grant-with-a-trail-without-its-key",
+            grant().with(66, trail(0, 0).without(2)),
+            malformed,
+            there,
+        ),
+        refused(
+            "grant",
+            "grant-with-a-trail-that-has-an-unknown-label-below-64",
+            grant().with(66, trail(0, 0).with(6, uint(0))),
+            malformed,
+            never,
         ),
         refused(
             "grant",

@@ -40,6 +40,16 @@ fn requests() -> Vec<Vector> {
         good("renewal", &renewal.seal())
             .says(json!({"host": "edge-1", "generation": 2, "proof": "succession"})),
         good(
+            "request-of-a-witness-that-kept-nothing-yet",
+            &request_envelope(request().with(6, Map::new(&[]))).seal(),
+        )
+        .says(json!({"host": "edge-1", "generation": 1})),
+        good(
+            "request-of-a-witness",
+            &request_envelope(request().with(6, Map::new(&[(1, text(NOTE))]))).seal(),
+        )
+        .says(json!({"host": "edge-1", "generation": 1})),
+        good(
             "enrolment-with-the-longest-host",
             &request_envelope(longest).seal(),
         ),
@@ -83,6 +93,18 @@ fn answers() -> Vec<Vector> {
             &with_authorities(0).encode(),
         )
         .says(json!({"generation": 1, "authorities": 0})),
+        Vector::exchange(
+            "grant",
+            "grant-with-a-trail",
+            &grant().with(66, trail(0, 0)).encode(),
+        )
+        .says(json!({"generation": 1, "others": 0, "handovers": 0})),
+        Vector::exchange(
+            "grant",
+            "grant-with-a-trail-others-and-handovers",
+            &grant().with(66, trail(2, 1)).encode(),
+        )
+        .says(json!({"generation": 1, "others": 2, "handovers": 1})),
     ];
     all.extend(Refusal::ALL.iter().map(|word| {
         let name = format!("refusal-{}", word.word().replace('_', "-"));
@@ -90,6 +112,24 @@ fn answers() -> Vec<Vector> {
             .says(json!({"reason": word.word(), "time_ms": NOW_MS}))
     }));
     all
+}
+
+/// What a checkpoint looks like: what it says is not the exchange's to judge.
+pub(crate) const NOTE: &str = "outhaul-1/audit\n1\nAAAA\n\n\u{2014} outhaul-1/audit AAAA\n";
+
+/// A grant that shows the audit trail, with so many checkpoints of other hosts and changes of the key.
+pub(crate) fn trail(others: usize, handovers: usize) -> Map {
+    let hash = || bytes(&[7; 32]);
+    let vkey = || text("outhaul-1/audit+01020304+AAAA");
+    let cosigned = Map::new(&[(1, text(NOTE)), (2, array(&[hash(), hash()]))]);
+    let handover = Map::new(&[(1, text(NOTE)), (2, vkey())]);
+    Map::new(&[
+        (1, text(NOTE)),
+        (2, vkey()),
+        (3, array(&[hash(), hash(), hash()])),
+        (4, array(&vec![cosigned.encode(); others])),
+        (5, array(&vec![handover.encode(); handovers])),
+    ])
 }
 
 /// A grant that names certificate authorities: what is in them is not the exchange's to judge.

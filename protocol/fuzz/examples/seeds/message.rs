@@ -4,7 +4,10 @@ use protocol::{
     cbor,
     command::{Command, Content, Launch, Limits, Order, Stop},
     event::{self, Event, FLAG_CONTINUED},
-    exchange::{self, Challenge, Grant, InstallProof, Proof, Refusal, Request, Succession},
+    exchange::{
+        self, Challenge, Cosigned, Grant, Handover, InstallProof, Proof, Refusal, Request,
+        Succession, Trail, Witnessing,
+    },
     id::{CommandId, IsolationKey, SourceName},
     install_key::InstallKey,
     key::{Host, Sandbox},
@@ -126,6 +129,9 @@ pub fn requests() -> [Request; 2] {
         key: world::public::<Host>(HOST),
         generation,
         proof,
+        witness: Some(Witnessing {
+            note: Some("b/audit\n1\nAA==\n".to_owned()),
+        }),
     };
     [
         request(1, Proof::InstallKey(InstallProof::from(&key))),
@@ -140,12 +146,31 @@ pub fn challenge() -> Challenge {
     }
 }
 
+/// The state of an audit trail; what its texts say is not the message's to judge.
+pub fn trail() -> Trail {
+    let note = "b/audit\n1\nAA==\n".to_owned();
+    Trail {
+        note: note.clone(),
+        vkey: "b/audit+01020304+AQ==".to_owned(),
+        proof: vec![[1; 32].into(), [2; 32].into()],
+        others: vec![Cosigned {
+            note: note.clone(),
+            proof: vec![[3; 32].into()],
+        }],
+        handovers: vec![Handover {
+            note,
+            vkey: "b/audit+05060708+AQ==".to_owned(),
+        }],
+    }
+}
+
 pub fn grant() -> Grant {
     Grant {
         token: world::HOST_TOKEN.clone().into(),
         time: NOW,
         generation: 3,
         authorities: Some(vec![vec![0x30, 0].into(), vec![0x30, 1, 0].into()]),
+        trail: Some(trail()),
     }
 }
 
