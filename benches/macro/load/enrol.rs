@@ -50,6 +50,8 @@ pub(crate) fn enrol(
 fn post(port: u16, config: &Arc<ClientConfig>, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
     let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
     let tcp = TcpStream::connect(("127.0.0.1", port)).context("dial the broker")?;
+    // As the operator does.
+    tcp.set_nodelay(true)?;
     let mut stream = StreamOwned::new(tls, tcp);
     let length = body.len();
     let head = format!(
