@@ -21,6 +21,9 @@ pub const NOTE_SIGNATURES_MAX: usize = 64;
 /// The longest name of a key, and origin of a log, in bytes: two ids with words between them fit.
 pub const KEY_NAME_BYTES_MAX: usize = 256;
 
+/// The longest verifier's key, in bytes: a name, 8 digits, and 33 bytes in base64.
+pub const VKEY_BYTES_MAX: usize = KEY_NAME_BYTES_MAX + 8 + 44 + 2;
+
 /// What every signature's line starts with: an em dash and a space.
 const DASH: &str = "\u{2014} ";
 
@@ -176,6 +179,9 @@ impl<R: NoteRole> std::str::FromStr for Vkey<R> {
     type Err = BadNote;
     fn from_str(text: &str) -> Result<Self, BadNote> {
         let text = text.trim();
+        if text.len() > VKEY_BYTES_MAX {
+            return Err(BadNote::Key);
+        }
         let mut parts = text.splitn(3, '+');
         let (name, id, key) = (parts.next(), parts.next(), parts.next());
         let (Some(name), Some(_), Some(key)) = (name, id, key) else {

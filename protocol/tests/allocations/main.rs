@@ -6,6 +6,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod audit;
 mod batch;
 mod cost;
 mod envelope;
