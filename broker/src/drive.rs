@@ -55,6 +55,7 @@ use crate::{
         clock,
         journal::Journal,
         keys::fill_random,
+        places::Places,
         room::Room,
         router::Router,
         store::{Store, Trouble},
@@ -180,6 +181,8 @@ pub struct Parts {
     pub journal: Journal,
     /// The same of load tests, where they are let in.
     pub bench: Option<Journal>,
+    /// How far each reader got.
+    pub places: Places,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
     /// What the journal keeps at the most.
@@ -326,6 +329,11 @@ impl Plane {
                 store.take_sessions_back(journal.next_offset(), is_bench)?;
             }
         }
+        let sessions = plane.store().kept_sessions()?;
+        let places = &plane.inner.parts.places;
+        places
+            .keep_only(&sessions)
+            .context("tidy the places of readers")?;
         plane.look_at_clock();
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));

@@ -27,6 +27,7 @@ use crate::{
         listener,
         local::{self, LocalSocket},
         metrics::Metrics,
+        places::Places,
         registry::{End, Registry, close_withdrawn},
         room::Room,
         router::Router,
@@ -83,6 +84,7 @@ struct Opened {
     room: Room,
     journal: Journal,
     bench: Option<Journal>,
+    places: Places,
     keys: SigningKeys,
     certificates: Certificates,
 }
@@ -110,6 +112,7 @@ impl Broker {
             room: opened.room,
             journal: opened.journal,
             bench: opened.bench,
+            places: opened.places,
             admitted: config.admitted,
             retention: config.retention,
             router,
@@ -249,6 +252,7 @@ fn open_in(
         true => Some(Journal::open_bench(&directory.bench(), config.durability)?),
         false => None,
     };
+    let places = Places::open(&directory.places()).context("open the places of readers")?;
     let keys = SigningKeys::open(directory)?;
     let certificates = Certificates::open(directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
@@ -260,6 +264,7 @@ fn open_in(
         room: room.clone(),
         journal,
         bench,
+        places,
         keys,
         certificates,
     })

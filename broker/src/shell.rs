@@ -12,6 +12,7 @@ pub mod listener;
 pub mod local;
 pub mod log;
 pub mod metrics;
+pub mod places;
 pub mod registry;
 pub mod room;
 pub mod router;

@@ -11,6 +11,7 @@ use broker::{
         clock,
         journal::{Durability, Filter, Item, Journal, OwnedRecord},
         keys::{DataDir, SigningKeys},
+        places::Places,
         room::Room,
         router::{self, Router},
         store::{
@@ -126,6 +127,7 @@ impl Recovery {
             store: Store::open(&directory.store())?,
             journal,
             bench: None,
+            places: Places::open(&directory.places())?,
             admitted: Admitted {
                 readers: true,
                 bench: false,

@@ -183,7 +183,7 @@ impl Online {
                     Start::Offset(offset) => offset,
                     Start::Now | Start::Oldest => 0,
                 }),
-                Effect::Refused(_) | Effect::Unsubscribe | Effect::Skip(_) => {}
+                Effect::Refused(_) | Effect::Unsubscribe | Effect::Keep | Effect::Skip(_) => {}
                 Effect::Close(ending) => self.ending = Some(ending),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
+use anyhow::Context as _;
 use protocol::{id::ReaderName, reader_token::ReaderToken, time::UnixMillis};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -16,6 +17,7 @@ use crate::{
     shell::{
         journal::Journal,
         keys::fill_random,
+        places::PlaceFile,
         room::Waits,
         store::{NewReader, ReaderRow},
     },
@@ -205,7 +207,11 @@ impl Plane {
         let (name, client_id) = (name.clone(), client_id.to_owned());
         self.blocking(move |plane| {
             if resume {
-                return plane.store().kept_session(&name, &client_id, plane.now().0);
+                let kept = plane
+                    .store()
+                    .kept_session(&name, &client_id, plane.now().0)?;
+                let place = plane.inner.parts.places.read(&name, &client_id);
+                return Ok(kept.map(|kept| kept.at(place)));
             }
             // Looked at first: most who begin anew never had one, and a look costs no write.
             if plane.store().kept_session(&name, &client_id, 0)?.is_some() {
@@ -216,10 +222,35 @@ impl Plane {
         .await
     }
 
+    /// Where a reader's place is written down at every step; none if the disk refuses.
+    pub async fn take_place(
+        &self,
+        name: &ReaderName,
+        client_id: &str,
+        goes_on: bool,
+    ) -> Option<PlaceFile> {
+        let (name, client_id) = (name.clone(), client_id.to_owned());
+        let take = move |plane: &Self| {
+            let file = plane.inner.parts.places.take(&name, &client_id, goes_on);
+            file.context("open the file of a reader's place")
+        };
+        self.blocking(take)
+            .await
+            .inspect_err(|error| {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "a reader's place is not written down at every step: if this broker is killed, messages come to it twice");
+            })
+            .ok()
+    }
+
     /// Forgets a reader's session: it ended, and was not to be kept.
     pub async fn forget_session(&self, name: &ReaderName, client_id: &str) {
         let (name, client_id) = (name.clone(), client_id.to_owned());
-        let forget = move |plane: &Self| plane.store().forget_session(&name, &client_id);
+        let forget = move |plane: &Self| {
+            plane.store().forget_session(&name, &client_id)?;
+            plane.inner.parts.places.forget(&name, &client_id);
+            Ok(())
+        };
         if let Err(error) = self.blocking(forget).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "a reader's session was not forgotten");

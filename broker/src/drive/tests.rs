@@ -65,6 +65,7 @@ async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> P
         room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,
+        places: Places::open(&place.join("places")).unwrap(),
         admitted: Admitted::default(),
         retention,
         router: Router::spawn(router::default_config()).await.unwrap(),

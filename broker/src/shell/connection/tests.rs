@@ -36,6 +36,7 @@ use crate::{
     drive::{Parts, Peer},
     shell::{
         journal::{Durability, Journal},
+        places::Places,
         registry::close_withdrawn,
         router::{self, Router},
         store::{DispatcherRow, HostKind, Store},
@@ -75,6 +76,7 @@ impl World {
                 Journal::open_bench(&place.path().join("journal-bench"), Durability::Fsync)
                     .unwrap(),
             ),
+            places: Places::open(&place.path().join("places")).unwrap(),
             admitted: Admitted {
                 readers: true,
                 bench: true,

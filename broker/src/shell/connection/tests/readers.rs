@@ -231,3 +231,42 @@ async fn what_is_acknowledged_late_is_written_down_without_anything_new() {
     reader.acknowledge(first).await;
     until("its place to have moved", || next() == Some(before + 2)).await;
 }
+
+#[tokio::test]
+async fn what_its_reader_is_told_was_written_down_before() {
+    let world = World::new().await;
+    let token = world.reader_token("siem", everything()).await;
+    let keep = |connect: &mut Connect<'_>| {
+        connect.clean_start = false;
+        connect.session_expiry_secs = 600;
+    };
+    let plane = world.gate.plane.clone();
+    let name = ReaderName::new("siem").unwrap();
+    let kept = async || {
+        let kept = plane.take_up_session(&name, "siem", true).await.unwrap();
+        kept.unwrap_or_default()
+    };
+    let mut reader = world.reader(&token, keep).await;
+    reader.follow(EVENTS).await;
+    let subscribed = kept().await;
+    assert!(subscribed.filters.contains_key(EVENTS) && subscribed.next.is_some());
+
+    let mut sandbox = world.sandbox("build-7").await;
+    publish_all(&mut sandbox, &batches("build-7", 2)).await;
+    let (first, _) = reader.message().await;
+    reader.message().await;
+    assert_eq!(kept().await.sent, subscribed.sent + 2);
+    reader.acknowledge(first).await;
+    reader.send(ClientPacket::PingReq).await;
+    assert_eq!(reader.next().await, Some(Said::Pong));
+    assert_eq!(kept().await.next, subscribed.next.map(|next| next + 1));
+
+    let unsubscribe = protocol::mqtt::Unsubscribe {
+        id: PacketId::MIN,
+        filters: List::from([EVENTS].as_slice()),
+        user_properties: List::default(),
+    };
+    reader.send(ClientPacket::Unsubscribe(unsubscribe)).await;
+    assert_eq!(reader.next().await, Some(Said::UnsubAck(1, vec![0])));
+    assert_eq!((kept().await.filters.len(), kept().await.next), (0, None));
+}
