@@ -47,7 +47,7 @@ impl Tokens {
 
 /// The seed of a sandbox's key, which its shim holds in its memory and nowhere else: close to its public half. (Who may read another's
 /// memory is root: so these tests are run as root.)
-pub(super) fn seed_in_memory(pid: &str, key: &Public<Sandbox>) -> Vec<u8> {
+pub(super) fn seed_in_memory(pid: &str, key: &Public<Sandbox>) -> Option<Vec<u8>> {
     /// What lies between the two, at most.
     const NEAR: usize = 256;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -66,10 +66,10 @@ pub(super) fn seed_in_memory(pid: &str, key: &Public<Sandbox>) -> Vec<u8> {
             for seed in bytes[near].windows(32) {
                 let seed: [u8; 32] = seed.try_into().unwrap();
                 if Secret::<Sandbox>::from_seed(&Zeroizing::new(seed)).public() == *key {
-                    return seed.to_vec();
+                    return Some(seed.to_vec());
                 }
             }
         }
     }
-    panic!("the shim holds its key in its memory");
+    None
 }
