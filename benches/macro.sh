@@ -5,14 +5,15 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: benches/macro.sh [--smoke | OPTION...] [publish] [idle] [storm] [durable]
+usage: benches/macro.sh [--smoke | OPTION...] [publish] [idle] [storm] [durable] [newcomer]
 
   publish   broker CPU for each event and messages a second: one publisher with 64 in flight, four with 64 each, fifty with one each;
             a reader gets every message
   idle      resident memory of 10,000 idle connections, each with a token of its own
   storm     2,000 clients that connect at once, from one address and from many
   durable   messages a second of 200 publishers with one in flight, and how long one alone waits, beside an fdatasync of this disk
-            (none named: all four)
+  newcomer  milliseconds from an install key to a link, beside a client of another broker that only connects
+            (none named: all five)
 
   --smoke          every bench small, two seconds a broker, no limits: does it all still run?
   --json           figures of every round, for programs
@@ -48,7 +49,7 @@ while [ $# -gt 0 ]; do
         --brokers) brokers=${2:?--brokers LIST}; shift ;;
         --shapes | --rounds | --messages | --seconds | --idle | --storm)
             arguments+=("$1" "${2:?$1 needs a value}"); shift ;;
-        --json | --check | --no-reader | publish | idle | storm | durable) arguments+=("$1") ;;
+        --json | --check | --no-reader | publish | idle | storm | durable | newcomer) arguments+=("$1") ;;
         *) usage >&2; exit 2 ;;
     esac
     shift

@@ -262,7 +262,8 @@ add_host() {
     outhaul dispatcher init
     outhaul host add "$host" --kind docker --out "$dir/bundle" >"$dir/log/host-add.log"
     say "      host $host added; its bundle holds a key that works once"
-    cat >"$dir/policy.toml" <<EOF
+    # In the place of the bundle's own, which allows nothing.
+    cat >"$dir/bundle/policy.toml" <<EOF
 # What this host's owner allows, whatever a command asks for.
 images = ["$image"]
 # The default is "metadata": then no output leaves the host. The quickstart shows output, so it says "full".
@@ -285,7 +286,7 @@ start_operator() {
         "$bin/outhaul-agent" egress "${flags[@]}"
     # shellcheck disable=SC2016 # the inner shell expands them
     as_root sh -c 'setsid "$0" "$@" >'"'$dir/log/operator.log'"' 2>&1 </dev/null & echo $! >'"'$dir/operator.pid'" \
-        "$bin/outhaul-agent" run "${flags[@]}" --policy "$dir/policy.toml"
+        "$bin/outhaul-agent" run "${flags[@]}" --policy "$dir/bundle/policy.toml"
     wait_for 20 host_is_connected || fail "the operator does not connect" "see its log"
     say "      the operator is connected; it opened no port"
 }

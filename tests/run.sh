@@ -65,6 +65,7 @@ install_packages() {
     command -v faketime >/dev/null || missing+=(faketime)
     command -v mkfs.ext4 >/dev/null || [ -x /usr/sbin/mkfs.ext4 ] || missing+=(e2fsprogs)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+    [ -n "$quick" ] || docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || missing+=(docker-compose)
     [ -n "$quick" ] || command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || missing+=(docker.io)
     [ ${#missing[@]} -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive bash -c \
         "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
@@ -126,7 +127,7 @@ check 'tools' install_tools
 check 'python' install_python
 check 'format' cargo fmt --all --check
 check 'lint' cargo clippy --workspace --all-targets --locked -- -D warnings
-check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh tests/run.sh benches/footprint.sh benches/memory.sh benches/macro.sh
+check 'scripts' shellcheck protocol/fuzz/run.sh broker/fuzz/run.sh deploy/quickstart.sh deploy/quickstart/image.sh deploy/quickstart/report.sh deploy/image/build.sh broker/src/core/bundle/install.sh tests/run.sh benches/footprint.sh benches/memory.sh benches/macro.sh
 check 'dependencies' check_dependencies
 check 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 [ -n "$quick" ] || check 'engine' start_engine

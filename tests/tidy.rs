@@ -205,6 +205,41 @@ fn topics_are_built_in_one_file() {
     assert_none(&found, "topics come from protocol::topic");
 }
 
+/// A name with fewer underscores may be anything.
+const CLAIM_UNDERSCORES_MIN: usize = 4;
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let code: String = sources(&[
+        "protocol/src",
+        "protocol/tests",
+        "agent/src",
+        "broker/src",
+        "tests",
+        "benches",
+    ])
+    .into_iter()
+    .map(|source| source.text)
+    .collect();
+    let is_claim = |word: &&str| {
+        word.matches('_').count() >= CLAIM_UNDERSCORES_MIN
+            && word
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let mut missing = Vec::new();
+    for page in ["README.md", "ARCHITECTURE.md", "SECURITY.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let named = text.split('`').filter(is_claim);
+        missing.extend(
+            named
+                .filter(|name| !code.contains(&format!("fn {name}(")))
+                .map(|name| format!("{page}: {name}")),
+        );
+    }
+    assert_none(&missing, "a page names a test that is not there");
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_holds_one_idea() {
     for source in all() {

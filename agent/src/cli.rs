@@ -34,11 +34,13 @@ pub enum Command {
     /// Enrol this host if it is new, connect, and run what dispatchers you listed ask for
     ///
     /// Opens no port. Sandboxes keep running when this program is stopped, and are taken up again when it is back.
-    /// The first start redeems the bundle's install key, which is used up and removed then.
+    /// The first start redeems the install key, in the bundle or in the state directory, which is used up and removed then.
+    /// A bundle's README.txt and install.sh run both processes bounded and hardened, as containers or as services.
     Run(RawConfig),
     /// Serve sandboxes their one way out, to the broker and nowhere else
     ///
-    /// A process of its own, so that restarting the operator cuts no stream. Start it beside `run`, with the same settings.
+    /// A process of its own, so that restarting the operator cuts no stream. Start it beside `run`, with the same settings. In a
+    /// container it needs the engine's pid namespace (`--pid host`): it lets out the first process of each sandbox, and no other.
     Egress(RawConfig),
     /// Show the settings that are in force
     Config {

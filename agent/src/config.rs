@@ -23,7 +23,7 @@ pub const SHIM: &str = "outhaul-sandbox";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
-    /// Folder with bundle.toml, ca.crt and (until enrolled) install.key
+    /// Folder with bundle.toml, ca.crt and (until enrolled) install.key, which may lie in the state directory instead
     #[arg(long, env = "OUTHAUL_AGENT_BUNDLE", value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Where the host's keys and records are kept, mode 0700 [default: /var/lib/outhaul-agent]

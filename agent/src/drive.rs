@@ -259,7 +259,7 @@ impl Drive {
                 bail!(
                     "enrol host {}: the broker refused: {refusal}: {}",
                     self.site.host,
-                    session::remedy(refusal)
+                    session::remedy(refusal, &self.site.host)
                 );
             }
         }
@@ -315,7 +315,8 @@ impl Drive {
                 // The broker offers them again on the next link.
                 self.deferred.clear();
                 if why != DownReason::Closed {
-                    self.said.warn("not connected", why.to_string());
+                    let told = session::why_down(&why, &self.site.host);
+                    self.said.warn("not connected", told);
                 }
                 self.tell(Event::LinkDown {
                     attempt,

@@ -23,6 +23,9 @@ use crate::shell::transport::Proxy;
 pub use control::CONTROL_SOCKET;
 pub use sockets::SANDBOX_SOCKET;
 
+/// The process id of a pid namespace's first process.
+const FIRST_PROCESS: u32 = 1;
+
 /// What the egress process needs to know.
 #[derive(Clone, Debug)]
 pub struct EgressOptions {
@@ -37,8 +40,15 @@ pub struct EgressOptions {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If the run directory cannot be used, or another egress process already serves it.
+/// If the run directory cannot be used, another egress process already serves it, or this is the first process of a container, which
+/// sees no sandbox's processes.
 pub fn run(options: EgressOptions) -> anyhow::Result<()> {
+    // Every sandbox would be refused, and nobody would know why.
+    anyhow::ensure!(
+        std::process::id() != FIRST_PROCESS,
+        "start egress: it runs in a pid namespace of its own, and cannot see which process of a sandbox asks for a way out: share \
+         the host's (`pid: host` in the compose project, `--pid host` for docker run)"
+    );
     let executor = Rc::new(LocalExecutor::new());
     let woken = signal_pipe()?;
     smol::block_on(executor.run(async {

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod backup;
+mod bundle;
 mod ca;
 mod client;
 mod dispatcher;
@@ -28,6 +29,7 @@ mod reader;
 mod render;
 mod restore;
 mod run;
+mod sandbox;
 mod stop;
 mod terminal;
 mod units;
@@ -53,7 +55,7 @@ Exit codes:
   other    `run`: the sandbox's own
 
 First steps:
-  outhaul serve                             the broker, on a machine that hosts can reach
+  outhaul serve --public-address NAME:PORT  the broker, on a machine that hosts can reach there
   outhaul dispatcher init                   your key: hosts obey it, the broker never has it
   outhaul host add edge-1 --kind docker     a bundle to install on the host
   outhaul run IMAGE                         once the host is connected: `outhaul host list`";
@@ -109,6 +111,9 @@ enum Command {
     /// Hosts: where sandboxes run
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Sandboxes: cutting one off
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Readers: who may read over the network, and who may run load tests
     #[command(subcommand)]
     Reader(reader::ReaderCommand),
@@ -243,6 +248,7 @@ impl Cli {
             Command::Access(command) => access::execute(&context, command).await,
             Command::Login => login::login(&context, &place).await,
             Command::Logout => login::logout(&context),
+            Command::Sandbox(command) => sandbox::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,

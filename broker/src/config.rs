@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use protocol::limits::HOST_TOKEN_LIFE_S_MAX;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
@@ -34,6 +35,8 @@ const LISTEN: &str = "0.0.0.0:8443";
 const RECOVERY_WINDOW_HOURS: u64 = 72;
 /// The most of it, in hours: ninety days. Past that, "no standing secrets" would be an empty word.
 const RECOVERY_WINDOW_HOURS_MAX: u64 = 90 * 24;
+/// The least of a token's life, in seconds: a host must fetch the next one, and present it, in half of that.
+const TOKEN_LIFE_S_MIN: u64 = 20;
 /// How long an unused install key is good, in hours.
 const INSTALL_KEY_HOURS: u64 = 24;
 /// The most of it, in hours: a week.
@@ -61,7 +64,7 @@ pub struct ServeFlags {
     /// Address and port to listen on [default: 0.0.0.0:8443]
     #[arg(long, env = "OUTHAUL_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Name and port that hosts dial; the certificate covers it, bundles carry it [default: this machine's name]
+    /// Name and port that hosts dial; the certificate covers it, and every bundle carries it: without it no host is added
     #[arg(long, env = "OUTHAUL_PUBLIC_ADDRESS", value_name = "NAME:PORT")]
     pub public_address: Option<String>,
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
@@ -87,6 +90,9 @@ pub struct ServeFlags {
     /// Hours that a host may be away after its last token ended [default: 72]
     #[arg(long, env = "OUTHAUL_RECOVERY_WINDOW_HOURS", value_name = "HOURS")]
     pub recovery_window_hours: Option<u64>,
+    /// Seconds that a host's connection token lives; it renews itself at half to three quarters of that [default: 3600]
+    #[arg(long, env = "OUTHAUL_TOKEN_LIFE_S", value_name = "SECONDS")]
+    pub token_life_s: Option<u64>,
     /// Hours that an unused install key is good [default: 24]
     #[arg(long, env = "OUTHAUL_INSTALL_KEY_HOURS", value_name = "HOURS")]
     pub install_key_hours: Option<u64>,
@@ -156,6 +162,8 @@ pub struct RawConfig {
     pub durability: Option<String>,
     /// Hours that a host may be away after its last token ended.
     pub recovery_window_hours: Option<u64>,
+    /// Seconds that a host's connection token lives.
+    pub token_life_s: Option<u64>,
     /// Hours that an unused install key is good.
     pub install_key_hours: Option<u64>,
     /// MiB of the disk that are kept free.
@@ -203,12 +211,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What hosts dial; port 0 is the one that is listened on.
     pub public_address: Authority,
+    /// Whether somebody said so. A guess is good for this machine's own use, and no bundle is made with it.
+    pub is_public_address_set: bool,
     /// Certificates that someone else issues.
     pub tls: TlsFiles,
     /// When a message counts as kept.
     pub durability: Durability,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
+    /// How long a host's connection token lives.
+    pub token_life: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
     /// What is kept free on the disk, in bytes.
@@ -284,6 +296,7 @@ impl RawConfig {
             public_address: self.public_address.or(below.public_address),
             durability: self.durability.or(below.durability),
             recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
+            token_life_s: self.token_life_s.or(below.token_life_s),
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
             disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
             allow_readers: self.allow_readers.or(below.allow_readers),
@@ -351,6 +364,7 @@ impl From<ServeFlags> for RawConfig {
             public_address: flags.public_address,
             durability: flags.durability,
             recovery_window_hours: flags.recovery_window_hours,
+            token_life_s: flags.token_life_s,
             install_key_hours: flags.install_key_hours,
             disk_reserve_mib: flags.disk_reserve_mib,
             allow_readers: flags.allow_readers,
@@ -383,6 +397,7 @@ impl TryFrom<RawConfig> for Config {
             Some(listen) => listen,
             None => LISTEN.parse().context("read the default of listen")?,
         };
+        let is_public_address_set = raw.public_address.is_some();
         let public_address = match raw.public_address {
             Some(text) => text.parse().context("read public_address")?,
             None => default_address(listen),
@@ -392,6 +407,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir,
             listen,
             public_address,
+            is_public_address_set,
             tls: raw.tls.unwrap_or_default().try_into()?,
             durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
             recovery_window: hours(
@@ -399,6 +415,7 @@ impl TryFrom<RawConfig> for Config {
                 raw.recovery_window_hours.unwrap_or(RECOVERY_WINDOW_HOURS),
                 0..=RECOVERY_WINDOW_HOURS_MAX,
             )?,
+            token_life: token_life(raw.token_life_s.unwrap_or(HOST_TOKEN_LIFE_S_MAX))?,
             install_key_life: hours(
                 "install_key_hours",
                 raw.install_key_hours.unwrap_or(INSTALL_KEY_HOURS),
@@ -522,6 +539,15 @@ fn hours(
         );
     }
     Ok(Duration::from_secs(hours * 3600))
+}
+
+fn token_life(seconds: u64) -> anyhow::Result<Duration> {
+    if !(TOKEN_LIFE_S_MIN..=HOST_TOKEN_LIFE_S_MAX).contains(&seconds) {
+        bail!(
+            "token_life_s is {seconds}; allowed is {TOKEN_LIFE_S_MIN} to {HOST_TOKEN_LIFE_S_MAX}"
+        );
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn reserve_bytes(mib: u64) -> anyhow::Result<u64> {

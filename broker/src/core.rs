@@ -4,6 +4,7 @@ pub mod access;
 pub mod acl;
 pub mod audit;
 pub mod backup;
+pub mod bundle;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;

@@ -16,6 +16,7 @@ mod purge;
 mod reader;
 mod rebuild;
 mod retention;
+mod right;
 mod time;
 
 use std::{
@@ -70,6 +71,7 @@ pub(crate) use identity::kind_word;
 pub use identity::{AddError, Added};
 pub use purge::Purge;
 pub use reader::NewToken;
+pub use right::{RevokeError, Skew};
 
 use clerk::{Errand, Note};
 
@@ -98,9 +100,12 @@ pub enum Denied {
     /// The host is locked.
     #[error("token: its host is locked")]
     Locked,
-    /// It rests on a generation of the host's key that is gone, or was never known here.
+    /// It rests on a generation of the host's key that is gone or revoked, or was never known here.
     #[error("token: of another generation of its host's key")]
     Generation,
+    /// The sandbox was revoked.
+    #[error("token: its sandbox is revoked")]
+    Sandbox,
     /// A reader's token is refused.
     #[error(transparent)]
     Reader(BadReader),
@@ -127,6 +132,7 @@ impl Denied {
             Self::Revoked => "revoked_host",
             Self::Locked => "locked_host",
             Self::Generation => "generation",
+            Self::Sandbox => "revoked_sandbox",
             Self::Reader(BadReader::Unknown) => "unknown_reader",
             Self::Reader(BadReader::Expired) => "expired_reader",
             Self::Reader(BadReader::Off) => "reader_off",
@@ -157,6 +163,10 @@ pub enum Accepted {
 pub enum Withdrawn {
     /// A host's, and with it those of its sandboxes.
     Host(HostId),
+    /// A sandbox's.
+    Sandbox(HostId, SandboxId),
+    /// Some of a host's: its links, and those of its sandboxes, are to come again, and to be looked at anew.
+    Some(HostId),
     /// A reader's.
     Reader(ReaderName),
 }
@@ -166,7 +176,10 @@ impl Withdrawn {
     #[must_use]
     pub fn concerns(&self, who: &Who) -> bool {
         match self {
-            Self::Host(host) => who.host() == Some(host),
+            Self::Host(host) | Self::Some(host) => who.host() == Some(host),
+            Self::Sandbox(host, sandbox) => {
+                matches!(who.subject(), Some(Subject::Sandbox(h, s)) if h == host && s == sandbox)
+            }
             Self::Reader(reader) => who.reader() == Some(reader),
         }
     }
@@ -193,12 +206,16 @@ pub struct Parts {
     pub issuer: Secret<Issuer>,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
+    /// How long a connection token lives; at most an hour.
+    pub token_life: Duration,
     /// How long an unused install key is good.
     pub install_key_life: Duration,
     /// Room on the disk.
     pub room: Room,
     /// The authority that bundles carry, `name:port`.
     pub address: String,
+    /// Whether the broker's owner said so. If not, it is a guess, and no bundle is made with it.
+    pub is_address_set: bool,
     /// The certificates, as others may know them.
     pub certificates: watch::Receiver<Arc<Facts>>,
 }
@@ -226,6 +243,8 @@ struct Inner {
     presence: Mutex<Presence>,
     /// When each host was last heard, since this start or by the journal.
     seen: Mutex<BTreeMap<HostId, UnixMillis>>,
+    /// What each host last said of its own clock, since this start.
+    skews: Mutex<BTreeMap<HostId, Skew>>,
     errands: mpsc::Sender<Errand>,
     /// Held by who submits a command, from the look at its id to its place in the store.
     submitting: tokio::sync::Mutex<()>,
@@ -249,6 +268,14 @@ struct Standing {
     state: HostState,
     /// The last of its keys, at most [`REPORT_KEYS_MAX`], the current one last.
     keys: Vec<HostKey>,
+    /// Its keys up to this generation were revoked; zero is none.
+    void_generation: u64,
+    /// Its sandboxes that may not connect any more.
+    revoked_sandboxes: BTreeSet<SandboxId>,
+    /// Taken out of the lists.
+    is_removed: bool,
+    /// It could not be read after a change, and more may be known of it than is true: nothing of it is let in.
+    is_unread: bool,
 }
 
 impl Standing {
@@ -306,6 +333,7 @@ impl Plane {
             tables: Mutex::default(),
             presence: Mutex::default(),
             seen: Mutex::default(),
+            skews: Mutex::default(),
             following: Arc::default(),
             errands,
             submitting: tokio::sync::Mutex::new(()),
@@ -356,6 +384,9 @@ impl Plane {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         let standing = hosts.get(grant.subject.host()).ok_or(Denied::Unknown)?;
+        if standing.is_unread {
+            return Err(Denied::Unavailable);
+        }
         match standing.state {
             HostState::New => return Err(Denied::Unknown),
             HostState::Locked => return Err(Denied::Locked),
@@ -365,10 +396,14 @@ impl Plane {
         let current = standing.generation();
         let is_recent =
             grant.generation == current || Some(grant.generation) == current.checked_sub(1);
-        if is_recent {
-            Ok(grant)
-        } else {
-            Err(Denied::Generation)
+        if !is_recent || grant.generation <= standing.void_generation {
+            return Err(Denied::Generation);
+        }
+        match &grant.subject {
+            Subject::Sandbox(_, sandbox) if standing.revoked_sandboxes.contains(sandbox) => {
+                Err(Denied::Sandbox)
+            }
+            Subject::Host(_) | Subject::Sandbox(..) => Ok(grant),
         }
     }
 
@@ -470,7 +505,7 @@ impl Plane {
         lock(&self.inner.presence).hosts()
     }
 
-    /// Every host that was ever added, and whether its operator is connected.
+    /// Every host that was added and not removed, and whether its operator is connected.
     #[must_use]
     pub fn hosts_and_presence(&self) -> Vec<(HostId, bool)> {
         let hosts = self.inner.hosts.read();
@@ -478,8 +513,9 @@ impl Plane {
         let presence = lock(&self.inner.presence);
         let is_here = |host: &HostId| presence.is_connected(host);
         hosts
-            .keys()
-            .map(|host| (host.clone(), is_here(host)))
+            .iter()
+            .filter(|(_, standing)| !standing.is_removed)
+            .map(|(host, _)| (host.clone(), is_here(host)))
             .collect()
     }
 
@@ -494,26 +530,6 @@ impl Plane {
     #[must_use]
     pub fn withdrawals(&self) -> broadcast::Receiver<Withdrawn> {
         self.inner.withdrawn.subscribe()
-    }
-
-    /// Whether a link of `who` is to be closed.
-    #[must_use]
-    pub fn is_withdrawn(&self, who: &Who) -> bool {
-        match who {
-            Who::Subject(subject) => self.is_host_withdrawn(subject.host()),
-            Who::Reader { name, .. } => !self.is_reader(name),
-        }
-    }
-
-    fn is_host_withdrawn(&self, host: &HostId) -> bool {
-        let hosts = self
-            .inner
-            .hosts
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        hosts
-            .get(host)
-            .is_none_or(|standing| standing.state != HostState::Enrolled)
     }
 
     /// Resolves when the journal or the store has failed in a way that only a new start heals. Never before that.

@@ -118,8 +118,10 @@ impl Broker {
             router,
             issuer: opened.keys.issuer,
             recovery_window: config.recovery_window,
+            token_life: config.token_life,
             install_key_life: config.install_key_life,
             address: address.to_string(),
+            is_address_set: config.is_public_address_set,
             certificates: opened.certificates.facts(),
         };
         let plane = blocking(move || {

@@ -13,6 +13,7 @@ pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod places;
+pub mod reach;
 pub mod registry;
 pub mod room;
 pub mod router;

@@ -1,4 +1,5 @@
-//! The bundle: what a host's owner carries to the host by hand. Three files in a folder.
+//! The bundle: what a host's owner carries to the host by hand. Three files of a folder; what lies beside them runs the operator, and is
+//! not read by it.
 //!
 //! `bundle.toml` says where the broker is and which dispatchers the host obeys; `ca.crt` is the only authority it trusts;
 //! `install.key` (mode 0600) enrols it, once. Both crates read the shape here, so that they cannot disagree.

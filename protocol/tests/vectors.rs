@@ -87,6 +87,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         675,
         "e29c68bff1e36b91756d1f15ed2091aaa0e4927c31a1aa9f5c75208c9c5a01ce",
     ),
+    (
+        "good.jsonl",
+        206,
+        "4da06f920836347e81b80756c3e0260e492a03a74a670971676cc549f37e811f",
+    ),
+    (
+        "bad.jsonl",
+        676,
+        "2293fda9e674417db20b9a37457d40ce7823543f3eed179f12cd361c2e6864cf",
+    ),
 ];
 
 #[test]
@@ -477,6 +487,7 @@ fn said(report: &Report) -> Value {
             said["sandboxes"] = sightings
                 .map(|one| format!("{} {}", one.sandbox, one.state))
                 .collect();
+            said["skew_ms"] = status.skew_ms.into();
         }
         News::Stopped(_) | News::Forwarded(_) | News::Other(_) => {}
     }

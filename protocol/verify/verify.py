@@ -152,8 +152,8 @@ NEWS = Choice("refused launched ended stopped forwarded status",
               news("command sandbox key image container content", ID, NAME, "key", SHORT, SHORT, CONTENT),
               news("command? sandbox state exit_code? reason? detail", ID, NAME, U64, U64, U64, DETAIL),
               news("command sandbox", ID, NAME), news("sandbox batch", NAME, slice(0, 60_928)),
-              news("generation version start engine sandboxes", U64, SHORT, CTI, {True, False},
-                   [news("sandbox state", NAME, U64), 0, 256]), is_open=True)
+              news("generation version start engine sandboxes skew_ms?=65", U64, SHORT, CTI, {True, False},
+                   [news("sandbox state", NAME, U64), 0, 256], range(-2**63, 2**63)), is_open=True)
 LOST, BATCH, REPORT, COMMAND, SUCCESSION, HEAD = 0, 1, 2, 3, 4, 6
 RECORD, CAUSES = (U64, U64, {LOST, BATCH, REPORT, COMMAND, SUCCESSION, HEAD}, ANY, ANY, slice(0, 65_536)), range(5)
 EVENT, EXITED, GAP = (U64, U64, U64, U64, U64, slice(0, 8_192)), 5, 6

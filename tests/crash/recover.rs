@@ -102,6 +102,7 @@ impl Recovery {
                     secret_sha256: &key.secret().hash(),
                     host,
                     public_key: &[9; 32],
+                    again_ms: 0,
                 };
                 let said = plane.store().redeem_install_key(&redeem, plane.now().0)?;
                 if !matches!(said, Redeemed::Refused(_)) {
@@ -138,8 +139,10 @@ impl Recovery {
             router: self.router.clone(),
             issuer: keys.issuer,
             recovery_window: Duration::from_secs(72 * 3600),
+            token_life: Duration::from_secs(3600),
             install_key_life: Duration::from_secs(24 * 3600),
             address: "localhost:8443".to_owned(),
+            is_address_set: true,
             certificates: certificates.facts(),
         };
         let plane = Plane::open(parts)?;

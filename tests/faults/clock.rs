@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tests::{local, wait, world::BrokerTerms};
+use tests::{
+    docker, local, wait,
+    world::{BrokerTerms, World},
+};
 
 use crate::site::Site;
 
@@ -43,16 +46,29 @@ impl Clock {
 
     fn with<T>(&self, work: impl FnOnce(BrokerTerms<'_>) -> T) -> T {
         let file = self.path().to_string_lossy();
-        let environment = [
-            ("LD_PRELOAD", self.library.as_str()),
-            ("FAKETIME_TIMESTAMP_FILE", &file),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ];
         work(BrokerTerms {
-            environment: &environment,
+            environment: &self.environment(&file),
             ..BrokerTerms::default()
         })
+    }
+
+    fn environment<'a>(&'a self, file: &'a str) -> [(&'static str, &'a str); 4] {
+        [
+            ("LD_PRELOAD", self.library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", file),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+    }
+
+    /// Runs the command line by this clock; what it prints, and how it ends.
+    fn outhaul(&self, world: &World, arguments: &[&str]) -> (String, Option<i32>) {
+        let file = self.path().to_string_lossy();
+        let mut command = world.outhaul(arguments);
+        command.envs(self.environment(&file));
+        let output = command.output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (printed, output.status.code())
     }
 }
 
@@ -131,5 +147,52 @@ fn a_clock_that_goes_back_by_an_hour_breaks_no_link_and_no_time_goes_back() {
     assert!(
         times.last().unwrap() + HOUR_MS / 2 > wait::now().0,
         "nor an hour behind"
+    );
+}
+
+/// A host whose clock is true, of a platform whose clock is off by so much: what the broker shows of it.
+fn skew_of_a_host_that_works(platform: &str) -> i64 {
+    docker::ensure_image().unwrap();
+    let clock = Clock::new();
+    clock.set(platform);
+    let mut world = World::empty().unwrap();
+    clock.with(|terms| world.start_broker_with(terms)).unwrap();
+    assert_eq!(clock.outhaul(&world, &["dispatcher", "init"]).1, Some(0));
+    let bundle = world.path("bundle");
+    let add = ["host", "add", &world.host, "--kind", "docker", "--out"];
+    let place = bundle.to_string_lossy();
+    let add = [&add[..], &[&place]].concat();
+    assert_eq!(clock.outhaul(&world, &add).1, Some(0));
+    world.write_policy("").unwrap();
+    world.start_egress().unwrap();
+    world.start_operator().unwrap();
+    world.wait_connected();
+    let run = ["run", "--content", "full", docker::IMAGE, "--", "sh", "-c"];
+    let run = [&run[..], &["echo hello; exit 3"]].concat();
+    assert_eq!(clock.outhaul(&world, &run), ("hello\n".to_owned(), Some(3)));
+    let shown = local::get_json(&world.socket(), &format!("/v1/hosts/{}", world.host)).unwrap();
+    let page = clock.outhaul(&world, &["host", "show", &world.host]).0;
+    let side = if platform.starts_with('-') {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    assert!(page.contains(side), "{page}");
+    shown["clock_ahead_ms"].as_i64().unwrap()
+}
+
+#[test]
+fn a_host_whose_clock_is_two_hours_ahead_enrols_and_works_and_that_is_shown() {
+    let ahead_ms = skew_of_a_host_that_works("-7200");
+    assert!((7_140_000..7_260_000).contains(&ahead_ms), "{ahead_ms}");
+}
+
+#[test]
+fn a_host_whose_clock_is_a_year_behind_enrols_and_works_and_that_is_shown() {
+    const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+    let ahead_ms = skew_of_a_host_that_works("+31536000");
+    assert!(
+        (-YEAR_MS - 60_000..60_000 - YEAR_MS).contains(&ahead_ms),
+        "{ahead_ms}"
     );
 }

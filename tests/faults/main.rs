@@ -11,12 +11,14 @@
 mod backup;
 mod clock;
 mod disk;
+mod fleet;
 mod follower;
 mod io;
 mod kill;
 mod mount;
 mod operated;
 mod operator;
+mod outage;
 mod publisher;
 mod reader;
 mod site;

@@ -199,6 +199,37 @@ impl Client {
         }
     }
 
+    /// Presents a fresh token on the live connection and proves its key; what the broker says to that.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub fn present<R: Role>(&mut self, token: &[u8], key: &Secret<R>) -> anyhow::Result<Said> {
+        let length = u16::try_from(token.len())?;
+        let data = [&length.to_be_bytes(), token].concat();
+        let auth = Auth::new(ReasonCode::RE_AUTHENTICATE, "ace", Some(&data));
+        self.send(&ClientPacket::Auth(auth))?;
+        let Said::Auth(challenge) = self.receive()? else {
+            anyhow::bail!("no challenge");
+        };
+        let challenge = challenge.as_slice().try_into().context("read it")?;
+        let proof = possession::prove(key, &challenge, &[7; 8]);
+        let reason = ReasonCode::CONTINUE_AUTHENTICATION;
+        self.send(&ClientPacket::Auth(Auth::new(reason, "ace", Some(&proof))))?;
+        self.receive()
+    }
+
+    /// Whether the other side has ended the connection, or said something that nobody has read; without waiting for either.
+    ///
+    /// # Errors
+    /// If the socket cannot be asked.
+    pub fn has_news(&self) -> anyhow::Result<bool> {
+        let socket = &self.packets.stream.sock;
+        socket.set_nonblocking(true)?;
+        let peeked = socket.peek(&mut [0]);
+        socket.set_nonblocking(false)?;
+        Ok(!matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock))
+    }
+
     /// Sends a packet.
     ///
     /// # Errors

@@ -53,6 +53,13 @@ pub fn pause() {
     std::thread::sleep(LOOK_EVERY);
 }
 
+/// Now, by the clock for waits.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "see `until`")]
+pub fn mono() -> Instant {
+    Instant::now()
+}
+
 /// Runs `work`, and says how long it took.
 #[expect(clippy::disallowed_methods, reason = "see `until`")]
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {

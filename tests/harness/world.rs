@@ -23,8 +23,12 @@ pub struct World {
     pub dir: TempDir,
     /// The host's name, different in each world.
     pub host: String,
-    /// The broker's port on the loopback address.
+    /// The broker's port, on `listen`.
     pub port: u16,
+    /// The address that the broker listens on: the loopback, unless hosts have to come from elsewhere.
+    pub listen: String,
+    /// The name that hosts are told to dial; none, if nobody tells the broker.
+    pub public_name: Option<String>,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
     /// Where the broker listens, if something else listens on `port` and passes on what comes.
@@ -96,6 +100,8 @@ impl World {
             dir,
             host: format!("e2e-{}", protocol::id::hex(&random)),
             port: free_port()?,
+            listen: "127.0.0.1".to_owned(),
+            public_name: Some("localhost".to_owned()),
             engine_socket: None,
             listen_port: None,
             agent_more: Vec::new(),
@@ -170,10 +176,14 @@ impl World {
             "--data-dir".to_owned(),
             self.path("broker").to_string_lossy().into_owned(),
             "--listen".to_owned(),
-            format!("127.0.0.1:{}", self.listen_port.unwrap_or(self.port)),
-            "--public-address".to_owned(),
-            format!("localhost:{}", self.port),
+            format!("{}:{}", self.listen, self.listen_port.unwrap_or(self.port)),
         ];
+        if let Some(name) = &self.public_name {
+            arguments.extend([
+                "--public-address".to_owned(),
+                format!("{name}:{}", self.port),
+            ]);
+        }
         arguments.extend(self.broker_flags.iter().cloned());
         arguments
     }

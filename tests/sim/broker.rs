@@ -9,8 +9,8 @@ use broker::core::exchange::{
     Decision, HostKey, Known, decide, refusal_of_redemption, refusal_of_renewal,
 };
 use broker::core::hosts::{
-    HostState, Identity, InstallKeyFacts, InstallKeyState, Redemption, Renewal, judge_redemption,
-    judge_renewal, secret_matches,
+    HostState, Identity, InstallKeyFacts, InstallKeyState, Redemption, RenewRefusal, Renewal, Seen,
+    judge_redemption, judge_renewal, secret_matches,
 };
 use protocol::exchange::{Grant, Refusal, Request, verify_request};
 use protocol::id::{CommandId, HostId};
@@ -26,7 +26,8 @@ use serde_bytes::ByteBuf;
 use crate::random::Random;
 
 const AUDIENCE: &str = "broker.example:8883";
-const RECOVERY_WINDOW: Duration = Duration::from_secs(72 * 3600);
+/// A token's hour, and the owner's three days.
+const AWAY_MAX: Duration = Duration::from_secs(73 * 3600);
 
 pub(crate) struct Broker {
     host: HostId,
@@ -41,6 +42,8 @@ pub(crate) struct Broker {
     pub(crate) enrolments: u64,
     /// How often a lost answer was given again.
     pub(crate) repeats: u64,
+    /// How often a request came so late that the host had its next key.
+    pub(crate) late: u64,
     /// Commands as they were signed, and whether a report settled them.
     pub(crate) commands: BTreeMap<CommandId, (Vec<u8>, bool)>,
     streams: StreamTable,
@@ -61,6 +64,7 @@ impl Broker {
             used: None,
             enrolments: 0,
             repeats: 0,
+            late: 0,
             commands: BTreeMap::new(),
             streams: StreamTable::new(),
             reports: BTreeMap::new(),
@@ -90,13 +94,14 @@ impl Broker {
             state: self.state,
             keys: &self.keys,
         });
-        let decision = decide(&request, nonce, known, RECOVERY_WINDOW, now);
+        let asked = nonce.unwrap_or(UnixMillis(0));
+        let decision = decide(&request, nonce.map(drop), known, AWAY_MAX, now);
         let (key, generation) = (request.value().key, request.value().generation);
         match decision {
             Decision::Redeem { kid, secret_sha256 } => {
                 self.redeem(kid, &secret_sha256, key, now)?;
             }
-            Decision::Renew { .. } => self.renew(generation, key, now)?,
+            Decision::Renew { .. } => self.renew(generation, key, asked, now)?,
             Decision::Refuse(refuse) => return Err(refuse.refusal()),
         }
         // What is granted is recorded.
@@ -141,7 +146,7 @@ impl Broker {
         };
         match judge_redemption(&facts, key.as_bytes(), now.0) {
             Redemption::Enrol => {
-                self.used = Some((*key.as_bytes(), now.0));
+                self.used = Some((*key.as_bytes(), now.plus(AWAY_MAX).0));
                 self.enrolments += 1;
                 self.set_key(key, now);
                 Ok(())
@@ -158,10 +163,12 @@ impl Broker {
         &mut self,
         generation: u64,
         key: Public<Host>,
+        asked: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), Refusal> {
-        let used_before = self.is_known(key);
-        match judge_renewal(&self.identity(), generation, key.as_bytes(), used_before) {
+        let seen = self.seen(generation, key);
+        let identity = self.identity();
+        match judge_renewal(&identity, generation, key.as_bytes(), seen, asked.0) {
             Renewal::Advance => {
                 self.set_key(key, now);
                 Ok(())
@@ -174,7 +181,10 @@ impl Broker {
                 self.state = HostState::Locked;
                 Err(Refusal::Locked)
             }
-            Renewal::Refuse(refusal) => Err(refusal_of_renewal(refusal)),
+            Renewal::Refuse(refusal) => {
+                self.late += u64::from(refusal == RenewRefusal::Late);
+                Err(refusal_of_renewal(refusal))
+            }
         }
     }
 
@@ -185,6 +195,22 @@ impl Broker {
             key,
             since,
         });
+    }
+
+    /// What is on record of a key that is presented for a generation.
+    fn seen(&self, generation: u64, key: Public<Host>) -> Seen {
+        let since = |generation: u64| {
+            let mut keys = self.keys.iter();
+            keys.find(|known| known.generation == generation)
+                .map(|known| known.since.0)
+        };
+        match self.keys.iter().find(|known| known.key == key) {
+            None => Seen::Never,
+            Some(known) if known.generation != generation => Seen::Elsewhere,
+            Some(_) => Seen::Here {
+                next_ms: since(generation + 1),
+            },
+        }
     }
 
     fn is_known(&self, key: Public<Host>) -> bool {
@@ -200,6 +226,7 @@ impl Broker {
             state: self.state,
             generation: self.generation(),
             public_key: self.keys.last().map(|key| *key.key.as_bytes()),
+            void_generation: 0,
         }
     }
 

@@ -106,6 +106,52 @@ fn a_lost_answer_never_locks_a_host() {
 }
 
 #[test]
+fn a_request_that_was_held_up_on_its_way_never_locks_a_host() {
+    let late = std::cell::Cell::new(0);
+    over_seeds(|mut world| {
+        world.add_operator(Disk::default());
+        world.weather = Weather::FAIR;
+        world.run(MINUTE_MS);
+        // Nearly as long as a challenge is good; and a machine that starts again asks for a token at once.
+        world.weather = Weather {
+            loss: 0,
+            repeat: 60,
+            delay_ms_max: 55_000,
+            disk_failure: 0,
+        };
+        for _ in 0..60 {
+            world.restart(0, true);
+            let span_ms = world.random.below(MINUTE_MS);
+            world.run(span_ms);
+            world.weather.delay_ms_max = if world.random.chance(50) { 55_000 } else { 500 };
+        }
+        world.weather = Weather::FAIR;
+        world.run(15 * MINUTE_MS);
+        assert_eq!(world.broker.state, HostState::Enrolled);
+        assert!(world.operators[0].is_online(), "not online");
+        late.set(late.get() + world.broker.late);
+    });
+    assert!(late.get() > 0, "no request came late");
+}
+
+#[test]
+fn a_first_answer_that_is_lost_for_hours_is_given_in_the_end() {
+    over_seeds(|mut world| {
+        world.add_operator(Disk::default());
+        world.answers_lost = true;
+        world.run(3 * 60 * MINUTE_MS);
+        assert_eq!(world.broker.enrolments, 1, "the broker knows it");
+        assert!(!world.operators[0].is_online());
+        world.answers_lost = false;
+        world.weather = Weather::FAIR;
+        world.run(15 * MINUTE_MS);
+        assert_eq!(world.operators[0].gave_up, None);
+        assert!(world.operators[0].is_online(), "not online");
+        assert_eq!(world.broker.enrolments, 1);
+    });
+}
+
+#[test]
 fn two_operators_with_one_identity_are_locked() {
     over_seeds(|mut world| {
         let first = world.add_operator(Disk::default());

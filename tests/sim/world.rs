@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) presented: u64,
     /// Power cuts in the middle of a command.
     pub(crate) cuts: u64,
+    /// Whatever the broker answers to a request for a token is lost.
+    pub(crate) answers_lost: bool,
 }
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
             last: BTreeMap::new(),
             presented: 0,
             cuts: 0,
+            answers_lost: false,
             random,
         }
     }
@@ -287,7 +290,9 @@ impl World {
                         self.end(route, ADMINISTRATIVE);
                     }
                 }
-                self.send(|| Letter::Answer(route, answer.clone(), now));
+                if !self.answers_lost {
+                    self.send(|| Letter::Answer(route, answer.clone(), now));
+                }
             }
             Letter::Answer(route, answer, time) => {
                 self.tell(route, answered(route.attempt, answer), Some(time));

@@ -21,10 +21,8 @@ use protocol::exchange::Refusal;
 use protocol::time::{Now, UnixMillis};
 
 use super::pace::{Lane, Pace};
-pub use event::{Down, Effect, Event, Failure};
+pub use event::{Down, Effect, Event, Failure, is_refusal};
 pub use token::Token;
-
-use event::is_refusal;
 
 /// Making and persisting a key: a disk that takes longer is stuck.
 const PREPARE_WAIT_MAX: Duration = Duration::from_secs(15);

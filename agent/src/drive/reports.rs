@@ -226,6 +226,7 @@ impl Drive {
                 start: self.start.into(),
                 engine,
                 sandboxes,
+                skew_ms: Some(self.site.time.skew_ms()),
             };
             self.on_report(Unstored {
                 news: News::Status(status),

@@ -4,20 +4,27 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use protocol::exchange::Refusal;
+use protocol::id::HostId;
 use protocol::possession::prove;
 use protocol::topic::Topic;
 use smol::Task;
 
 use super::site::{Mail, Site};
 use crate::core::host::identity::life_of;
-use crate::core::host::{Event, Failure};
+use crate::core::host::{Event, Failure, is_refusal};
 use crate::shell::exchange::{self, ExchangeError};
-use crate::shell::mqtt::{Link, LinkOptions, Prover, UP_WAIT_MAX};
+use crate::shell::mqtt::{DownReason, Link, LinkOptions, Prover, UP_WAIT_MAX};
 use crate::shell::server_time::random;
 use crate::shell::tokio::spawn;
 
 /// Keep-alive on the link: with it a dead link is noticed within a minute.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// MQTT 5.0 §3.14.2.1: another connection has our client id.
+const TAKEN_OVER: u8 = 0x8e;
+
+/// An administrator ended the connection.
+const ADMINISTRATIVE: u8 = 0x98;
 
 /// Makes and persists the pending key.
 pub(super) fn prepare(site: &Site, attempt: u64) -> Event {
@@ -78,7 +85,7 @@ pub(super) fn adopt(site: &Site, attempt: u64, token: Vec<u8>, generation: u64) 
 fn enrolled(site: &Site) {
     tracing::info!(host = %site.host, "this host is enrolled");
     match site.bundle.remove_install_key() {
-        Ok(true) => tracing::info!("the install key is used up and was removed from the bundle"),
+        Ok(true) => tracing::info!("the install key is used up and was removed"),
         Ok(false) => {}
         Err(error) => tracing::warn!("{error:#}; it is used up: remove it by hand"),
     }
@@ -152,7 +159,9 @@ fn failed(site: &Site, attempt: u64, error: &ExchangeError) -> Event {
         ExchangeError::Failed(_) => Failure::Unreachable,
     };
     let why = match error {
-        ExchangeError::Refused { reason, .. } => format!("{error}: {}", remedy(*reason)),
+        ExchangeError::Refused { reason, .. } => {
+            format!("{error}: {}", remedy(*reason, &site.host))
+        }
         ExchangeError::Failed(_) => error.to_string(),
     };
     site.said().warn("no fresh token", why);
@@ -160,24 +169,54 @@ fn failed(site: &Site, attempt: u64, error: &ExchangeError) -> Event {
 }
 
 /// What a person can do about a refusal.
-pub(super) fn remedy(refusal: Refusal) -> &'static str {
-    match refusal {
+pub(super) fn remedy(refusal: Refusal, host: &HostId) -> String {
+    let text = match refusal {
         Refusal::Malformed => "the challenge was too old, or the versions do not fit",
         Refusal::InstallKey => {
-            "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host add`"
+            "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host bundle`"
         }
         Refusal::Proof => {
-            "this host's key is not the one the broker knows: enrol it again with a fresh bundle"
+            return format!(
+                "this host's key is not the one the broker knows, or was revoked: enrol it again with a fresh bundle, by `outhaul host \
+                 add {host} --kind docker --reissue`"
+            );
         }
         Refusal::Locked => {
-            "two operators used this identity; find the other one, then have the host unlocked with `outhaul host unlock`"
+            return format!(
+                "two operators used this identity; find the other one, then have the host unlocked with `outhaul host unlock {host}`"
+            );
         }
-        Refusal::Revoked => "this host was removed from the broker",
+        Refusal::Revoked => "this host was revoked or removed at the broker",
+
         Refusal::Unavailable => "the broker cannot say now",
         Refusal::Other(_) => {
             "the broker is newer than this operator and gives a reason that it does not know: update it"
         }
-    }
+    };
+    text.to_owned()
+}
+
+/// Why the link is down, and what a person can do about it where the broker means us.
+pub(super) fn why_down(why: &DownReason, host: &HostId) -> String {
+    let code = match why {
+        DownReason::Refused { code } | DownReason::Disconnected { code } => *code,
+        DownReason::Network(_)
+        | DownReason::Tls(_)
+        | DownReason::Timeout(_)
+        | DownReason::Protocol(_)
+        | DownReason::Local(_)
+        | DownReason::Closed => return why.to_string(),
+    };
+    let remedy = match code {
+        TAKEN_OVER => "another operator connected as this host: find it",
+        ADMINISTRATIVE => "its rights were taken away",
+        code if is_refusal(code) => "it does not take this host's token",
+        _ => return why.to_string(),
+    };
+    format!(
+        "{why}: {remedy}. A fresh token is asked for in a minute or two, if need be; what the broker has on record shows `outhaul host \
+         show {host}`, and a host that is locked is unlocked with `outhaul host unlock {host}`"
+    )
 }
 
 /// Opens a link under the current token.
@@ -207,5 +246,31 @@ fn answer(site: &Site, challenge: &[u8; 8]) -> [u8; 72] {
     match (random(), &site.identity().current) {
         (Ok(own), Some(current)) => prove(&current.key, challenge, &own),
         (Ok(_) | Err(_), _) => [0; 72],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_what_to_do_and_a_lock_how_it_is_undone() {
+        let host = HostId::new("edge-1").unwrap();
+        for refusal in Refusal::ALL {
+            assert!(remedy(*refusal, &host).len() > 20, "{refusal}");
+        }
+        let locked = remedy(Refusal::Locked, &host);
+        assert!(locked.contains("`outhaul host unlock edge-1`"), "{locked}");
+        for code in [0x86, 0x87, 0x8a, 0x8c, 0x8e, 0x98] {
+            for why in [
+                DownReason::Refused { code },
+                DownReason::Disconnected { code },
+            ] {
+                let said = why_down(&why, &host);
+                assert!(said.contains("`outhaul host unlock edge-1`"), "{said}");
+            }
+        }
+        let busy = why_down(&DownReason::Refused { code: 0x89 }, &host);
+        assert!(!busy.contains("unlock"), "it means everybody: {busy}");
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn signal_pipe() -> anyhow::Result<smol::Async<UnixStream>> {
 
 /// Reads everything that the operator starts from. Whatever is wrong with it is found here.
 pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> anyhow::Result<Site> {
-    let bundle = Bundle::read(config.bundle()?)?;
+    let bundle = Bundle::read(config.bundle()?)?.with_state_dir(&config.state_dir);
     let policy = read_policy(config)?;
     let secrets = [
         &config.state_dir,

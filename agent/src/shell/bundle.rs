@@ -35,6 +35,8 @@ pub struct Bundle {
     pub dispatchers: Vec<Public<Dispatcher>>,
     /// The broker's authority, PEM.
     pub ca: Vec<u8>,
+    /// Where the install key may lie: in the bundle; and in the state directory, for a bundle that is mounted read-only.
+    install_keys: Vec<PathBuf>,
 }
 
 impl Bundle {
@@ -51,8 +53,17 @@ impl Bundle {
         Ok(Self {
             dir: dir.to_owned(),
             ca,
+            install_keys: vec![dir.join(INSTALL_KEY_FILE)],
             ..parsed
         })
+    }
+
+    /// The same bundle, whose install key may also lie in the state directory. There it can be removed once it is used up, while
+    /// the bundle itself is read-only to the operator.
+    #[must_use]
+    pub fn with_state_dir(mut self, state_dir: &Path) -> Self {
+        self.install_keys.push(state_dir.join(INSTALL_KEY_FILE));
+        self
     }
 
     /// Reads the install key, for a host that is not enrolled.
@@ -60,20 +71,19 @@ impl Bundle {
     /// # Errors
     /// If it is not there, open to others, or no install key.
     pub fn install_key(&self) -> anyhow::Result<InstallKey> {
-        let path = self.dir.join(INSTALL_KEY_FILE);
-        let text = match read(&path) {
-            Ok(text) => text,
-            Err(_) if !path.exists() => {
-                return Err(anyhow!(
-                    "host {} is not enrolled, and {} is not there: fetch a fresh bundle (`outhaul host add`), or \
-                     point --state-dir to where this host was enrolled",
-                    self.host,
-                    path.display()
-                ));
-            }
-            Err(error) => return Err(error),
+        let places = || self.install_keys.iter();
+        let Some(path) = places().find(|path| path.symlink_metadata().is_ok()) else {
+            let places: Vec<_> = places().map(|path| path.display().to_string()).collect();
+            return Err(anyhow!(
+                "host {} is not enrolled, and there is no install key (looked for {}): fetch a fresh bundle with `outhaul host \
+                 bundle {}`, or point --state-dir to where this host was enrolled",
+                self.host,
+                places.join(" and "),
+                self.host
+            ));
         };
-        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
+        let text = read(path)?;
+        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
         ensure!(
             mode & 0o077 == 0,
             "{} is open to other users (mode {mode:04o}): run `chmod 600 {}`; if others may have read it, fetch a \
@@ -97,12 +107,18 @@ impl Bundle {
     /// # Errors
     /// If it is there and cannot be removed.
     pub fn remove_install_key(&self) -> anyhow::Result<bool> {
-        let path = self.dir.join(INSTALL_KEY_FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+        let mut removed = false;
+        for path in &self.install_keys {
+            // Asked first: a read-only file system refuses to remove what is not there.
+            match path.symlink_metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => {
+                    fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+                    removed = true;
+                }
+            }
         }
+        Ok(removed)
     }
 }
 
@@ -153,6 +169,7 @@ fn parse(text: &str) -> anyhow::Result<Bundle> {
             .map(dispatcher)
             .collect::<anyhow::Result<_>>()?,
         ca: Vec::new(),
+        install_keys: Vec::new(),
     })
 }
 
@@ -214,6 +231,26 @@ mod tests {
         assert!(!bundle.remove_install_key().unwrap());
         let error = bundle.install_key().unwrap_err().to_string();
         assert!(error.contains("fetch a fresh bundle"), "{error}");
+    }
+
+    #[test]
+    fn an_install_key_in_the_state_directory_enrols_too_and_is_removed_there() {
+        let dir = bundle(|text| text);
+        let state = TempDir::new().unwrap();
+        let bundle = Bundle::read(dir.path())
+            .unwrap()
+            .with_state_dir(state.path());
+        let moved = state.path().join(INSTALL_KEY_FILE);
+        fs::rename(dir.path().join(INSTALL_KEY_FILE), &moved).unwrap();
+        assert_eq!(bundle.install_key().unwrap().kid, [1; 8]);
+        assert!(bundle.remove_install_key().unwrap());
+        assert!(!moved.exists());
+        let error = bundle.install_key().unwrap_err().to_string();
+        assert!(
+            error.contains("outhaul host bundle edge-1")
+                && error.contains(&*moved.to_string_lossy()),
+            "{error}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod enrol;
 mod fleet;
 mod link;
 mod mosquitto;
+mod newcomer;
 mod outhaul;
 mod payload;
 mod process;
@@ -44,6 +45,8 @@ enum Bench {
     Storm,
     /// What it costs to wait for the disk.
     Durable,
+    /// From an install key to a link.
+    Newcomer,
 }
 
 /// Measures brokers side by side.
@@ -117,7 +120,13 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<Vec<Report>> {
-    let all = [Bench::Publish, Bench::Idle, Bench::Storm, Bench::Durable];
+    let all = [
+        Bench::Publish,
+        Bench::Idle,
+        Bench::Storm,
+        Bench::Durable,
+        Bench::Newcomer,
+    ];
     let wanted = |bench: &Bench| flags.benches.is_empty() || flags.benches.contains(bench);
     raise_descriptors(flags)?;
     let mut reports = Vec::new();
@@ -160,6 +169,7 @@ fn run(flags: &Flags) -> anyhow::Result<Vec<Report>> {
                     show(report);
                 }
             }
+            Bench::Newcomer => show(newcomer::run(&brokers, flags.rounds)?),
             Bench::Idle => show(crowd::idle(&brokers, flags.idle)?),
             Bench::Storm => {
                 for sources in [Sources::One, Sources::Many] {

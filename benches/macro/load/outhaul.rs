@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use protocol::{
     bundle::{CA_FILE, INSTALL_KEY_FILE},
-    id::SandboxId,
+    id::{HostId, SandboxId},
     install_key::InstallKey,
     key::{Host, Sandbox, Secret},
     record::{self, Kind},
@@ -112,6 +112,21 @@ impl Outhaul {
         Credential::ace(&token, seed.clone())
     }
 
+    /// Adds a host; the install key in its bundle.
+    pub(crate) fn add(&self, host: &HostId) -> anyhow::Result<InstallKey> {
+        let known = ask(&self.socket, "GET", "/v1/dispatchers", "")?;
+        let dispatcher = known
+            .pointer("/dispatchers/0/key")
+            .context("no dispatcher")?;
+        let body =
+            serde_json::json!({ "name": host, "kind": "docker", "dispatchers": [dispatcher] });
+        let added = ask(&self.socket, "POST", "/v1/hosts", &body.to_string())?;
+        let install = added
+            .pointer("/bundle/install.key")
+            .and_then(serde_json::Value::as_str);
+        InstallKey::from_text(install.context("no install key")?).context("read the install key")
+    }
+
     /// Follows the events from here on, on a thread of its own that ends with the broker.
     pub(crate) fn follow(&self) -> anyhow::Result<Follower> {
         let next = status(&self.socket)?
@@ -179,14 +194,25 @@ fn count(stream: &mut UnixStream, received: &AtomicUsize) -> anyhow::Result<()> 
 
 /// What the broker says of itself.
 fn status(socket: &Path) -> anyhow::Result<serde_json::Value> {
+    ask(socket, "GET", "/v1/status", "")
+}
+
+/// One question put to the local socket; HTTP/1.0, so that the answer ends where the connection does.
+fn ask(socket: &Path, method: &str, path: &str, body: &str) -> anyhow::Result<serde_json::Value> {
+    let mut stream = UnixStream::connect(socket).context("reach the broker")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: local\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = Vec::new();
-    get(socket, "/v1/status")?.read_to_end(&mut answer)?;
+    stream.read_to_end(&mut answer)?;
     let body = answer
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
         .and_then(|end| answer.get(end + 4..))
         .context("no HTTP answer")?;
-    serde_json::from_slice(body).context("read the broker's status")
+    serde_json::from_slice(body).context("read the broker's answer")
 }
 
 /// Asks the local socket; HTTP/1.0, so that the answer is not cut into chunks.

@@ -167,7 +167,7 @@ impl Report {
 }
 
 /// The middle one; of an even number, the mean of the two in the middle.
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<_> = figures.filter(|figure| figure.is_finite()).collect();
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;

@@ -17,6 +17,8 @@ use crate::core::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Host {
     pub(crate) name: String,
+    /// What people call it beside that.
+    pub(crate) label: Option<String>,
     pub(crate) kind: String,
     pub(crate) state: String,
     pub(crate) connected: bool,
@@ -89,9 +91,14 @@ struct Dispatchers {
     dispatchers: Vec<Dispatcher>,
 }
 
-/// The hosts.
-pub(crate) async fn hosts(client: &Client) -> anyhow::Result<Vec<Host>> {
-    let answer: Hosts = client.get("/v1/hosts").await.context("list hosts")?;
+/// The hosts; with `all`, those too that were removed.
+pub(crate) async fn hosts(client: &Client, all: bool) -> anyhow::Result<Vec<Host>> {
+    let path = if all {
+        "/v1/hosts?all=true"
+    } else {
+        "/v1/hosts"
+    };
+    let answer: Hosts = client.get(path).await.context("list hosts")?;
     Ok(answer.hosts)
 }
 
@@ -281,6 +288,7 @@ mod tests {
     fn host(name: &str, state: &str) -> Host {
         Host {
             name: name.to_owned(),
+            label: None,
             kind: "docker".to_owned(),
             state: state.to_owned(),
             connected: true,

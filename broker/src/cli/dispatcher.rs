@@ -24,12 +24,26 @@ pub(super) enum DispatcherCommand {
         after_help = "Example:\n  outhaul dispatcher init\n  outhaul dispatcher init --name ci --offline"
     )]
     Init(InitArgs),
+    /// Register somebody else's public key, so that the broker relays what they sign
+    ///
+    /// They make it with `outhaul dispatcher init --offline`, which prints it, and keep the secret half. A host obeys it once its bundle or
+    /// its policy.toml lists it; hosts that they add themselves obey it from the start.
+    #[command(after_help = "Example:\n  outhaul dispatcher add ohd1_... --name ci")]
+    Add {
+        /// The public key, as `outhaul dispatcher init --offline` prints it
+        #[arg(value_name = "KEY")]
+        key: Public<Dispatcher>,
+        /// What the broker calls it, in lists and in the audit trail
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
     /// List the dispatchers whose commands the broker relays
     #[command(after_help = "Example:\n  outhaul dispatcher list --json")]
     List,
     /// Take a dispatcher's right away: the broker relays its commands no more
     ///
-    /// Hosts go on listing it until they get a new bundle, or their policy is changed; but nothing reaches them.
+    /// What it signed and no host has answered yet reaches nobody any more. Hosts go on listing it until they get a new bundle, or
+    /// their policy is changed; but nothing reaches them.
     #[command(after_help = "Example:\n  outhaul dispatcher remove ohd1_...")]
     Remove {
         /// Its public key, as `outhaul dispatcher list` shows it
@@ -57,6 +71,7 @@ struct Registration<'a> {
 pub(super) async fn execute(context: &Context, command: DispatcherCommand) -> anyhow::Result<u8> {
     match command {
         DispatcherCommand::Init(args) => init(context, &args).await,
+        DispatcherCommand::Add { key, name } => add(context, &key, &name).await,
         DispatcherCommand::List => list(context).await,
         DispatcherCommand::Remove { key } => remove(context, &key).await,
     }
@@ -143,6 +158,27 @@ fn default_name(user: Option<&str>, key: &Public<Dispatcher>) -> String {
         .take(32)
         .collect();
     format!("{user}-{}", hex(&[a, b, c, d]))
+}
+
+async fn add(context: &Context, key: &Public<Dispatcher>, name: &str) -> anyhow::Result<u8> {
+    let registration = Registration {
+        key: key.to_string(),
+        name,
+    };
+    let answer: serde_json::Value = context
+        .client
+        .post("/v1/dispatchers", &registration)
+        .await
+        .with_context(|| format!("register dispatcher {name}"))?;
+    if context.output.is_json() {
+        context.output.json(&answer)?;
+    } else {
+        context.output.text(&format!("{key}\n"))?;
+        context
+            .output
+            .remark("hosts obey it once their bundle or their policy.toml lists it")?;
+    }
+    Ok(0)
 }
 
 async fn remove(context: &Context, key: &Public<Dispatcher>) -> anyhow::Result<u8> {

@@ -47,7 +47,7 @@ pub(super) fn execute(context: &mut Context, args: &RestoreArgs) -> anyhow::Resu
         bail!(
             "which keys? Name the file that `outhaul backup --keys-to` wrote with --keys-from. Without it the restored broker is a \
              stranger to every host: it gets a new authority and a new issuer key, and each host has to be added again \
-             (`outhaul host add NAME --reissue`) and enrol anew. To do that on purpose, say --new-keys"
+             (`outhaul host bundle NAME --reissue`) and enrol anew. To do that on purpose, say --new-keys"
         );
     }
     let found = judge(context, &args.from)?;
@@ -150,7 +150,7 @@ fn remarks(args: &RestoreArgs, outcome: &Outcome, made: &str) -> Vec<String> {
     )];
     if outcome.voided.install_keys > 0 {
         remarks.push(format!(
-            "{} unused install keys are void, since somebody may have used them after the backup: `outhaul host add NAME` makes new ones",
+            "{} unused install keys are void, since somebody may have used them after the backup: `outhaul host bundle NAME` makes new ones",
             outcome.voided.install_keys
         ));
     }
@@ -162,7 +162,7 @@ fn remarks(args: &RestoreArgs, outcome: &Outcome, made: &str) -> Vec<String> {
     }
     if args.new_keys {
         remarks.push(
-            "the keys are new: no host knows this broker. For each: `outhaul host add NAME --reissue`, and its new bundle to the host"
+            "the keys are new: no host knows this broker. For each: `outhaul host bundle NAME --reissue`, and its new bundle to the host"
                 .to_owned(),
         );
     }

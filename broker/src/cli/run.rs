@@ -196,7 +196,7 @@ async fn launch(context: &mut Context, args: RunArgs, patience: Patience) -> any
 }
 
 async fn choose_host(context: &Context, asked: Option<HostId>) -> anyhow::Result<HostId> {
-    let hosts = api::hosts(&context.client).await?;
+    let hosts = api::hosts(&context.client, false).await?;
     let host = match asked {
         Some(host) => host,
         None => api::only_host(&hosts)?,

@@ -46,7 +46,7 @@ fn every_default_that_the_example_shows_is_the_one_that_holds() {
     assert_eq!(format!("{shown:?}"), format!("{:?}", config("").unwrap()));
     assert!(raw.listen.is_some() && raw.durability.is_some() && raw.log_format.is_some());
     assert!(raw.recovery_window_hours.is_some() && raw.install_key_hours.is_some());
-    assert!(raw.disk_reserve_mib.is_some());
+    assert!(raw.disk_reserve_mib.is_some() && raw.token_life_s.is_some());
     let shown = raw.router.unwrap();
     let known = toml::Table::try_from(router::default_config()).unwrap();
     assert_eq!(
@@ -152,6 +152,8 @@ fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         ("durability = \"maybe\"", "fsync"),
         ("recovery_window_hours = 99999", "2160"),
         ("install_key_hours = 0", "1 to 168"),
+        ("token_life_s = 19", "20 to 3600"),
+        ("token_life_s = 3601", "20 to 3600"),
         ("disk_reserve_mib = 1", "16 to 1048576"),
         ("public_address = \"https://x\"", "public_address"),
         ("log_format = \"xml\"", "json"),
@@ -188,6 +190,19 @@ fn addresses_are_read_and_written_alike() {
     }
     let six: Authority = "[::1]:9".parse().unwrap();
     assert_eq!(six.to_string().parse(), Ok(six));
+}
+
+#[test]
+fn a_guessed_address_is_not_one_that_somebody_set() {
+    assert!(!config("").unwrap().is_public_address_set);
+    assert!(
+        !config("listen = \"192.0.2.7:8443\"")
+            .unwrap()
+            .is_public_address_set
+    );
+    // What was said counts, the loopback too: who says it means one machine.
+    let said = config("public_address = \"localhost\"").unwrap();
+    assert!(said.is_public_address_set);
 }
 
 #[test]

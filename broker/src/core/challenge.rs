@@ -51,11 +51,11 @@ impl Challenges {
         nonce
     }
 
-    /// Whether `nonce` is one of ours and still good.
+    /// Whether `nonce` is one of ours and still good: when it was given.
     ///
     /// # Errors
     /// [`BadNonce`].
-    pub fn check(&self, nonce: &[u8; 32], now: UnixMillis) -> Result<(), BadNonce> {
+    pub fn check(&self, nonce: &[u8; 32], now: UnixMillis) -> Result<UnixMillis, BadNonce> {
         let (dated, mac) = nonce.split_at(DATED_BYTES);
         if !bool::from(self.mac(dated).ct_eq(mac)) {
             return Err(BadNonce::Foreign);
@@ -64,7 +64,7 @@ impl Challenges {
         let issued_ms = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         // Our time never goes back, so a date to come is a bug or a trick: refused like an old one.
         if (issued_ms..issued_ms.saturating_add(NONCE_LIFE_MS)).contains(&now.0) {
-            Ok(())
+            Ok(UnixMillis(issued_ms))
         } else {
             Err(BadNonce::Stale)
         }
@@ -101,8 +101,12 @@ mod tests {
         let challenges = challenges(1);
         let nonce = challenges.issue(NOW, [7; 8]);
         let at = |ms: u64| challenges.check(&nonce, UnixMillis(ms));
-        assert_eq!(at(NOW.0), Ok(()));
-        assert_eq!(at(NOW.0 + NONCE_LIFE_MS - 1), Ok(()));
+        assert_eq!(at(NOW.0), Ok(NOW));
+        assert_eq!(
+            at(NOW.0 + NONCE_LIFE_MS - 1),
+            Ok(NOW),
+            "and says when it was given"
+        );
         assert_eq!(at(NOW.0 + NONCE_LIFE_MS), Err(BadNonce::Stale));
         assert_eq!(at(NOW.0 - 1), Err(BadNonce::Stale));
     }

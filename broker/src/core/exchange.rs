@@ -8,7 +8,6 @@ use std::time::Duration;
 use protocol::{
     exchange::{Proof, Refusal, Request, Succession},
     key::{Host, Public},
-    limits::HOST_TOKEN_LIFE_S_MAX,
     signed::{self, Verified},
     time::UnixMillis,
 };
@@ -96,14 +95,14 @@ impl Refuse {
     }
 }
 
-/// Decides what becomes of a request that is signed by the key it asks a token for. `window` is how long a host may be away after
-/// its last token ended. An install key is not looked at: the store does, in constant time.
+/// Decides what becomes of a request that is signed by the key it asks a token for. `away_max` is how long after its last key came
+/// a host may come back: the life of a token, and its owner's window. An install key is not looked at: the store does, in constant time.
 #[must_use]
 pub fn decide(
     request: &Verified<Request, Host>,
     nonce: Result<(), BadNonce>,
     host: Option<Known<'_>>,
-    window: Duration,
+    away_max: Duration,
     now: UnixMillis,
 ) -> Decision {
     if let Err(bad) = nonce {
@@ -122,7 +121,7 @@ pub fn decide(
             Decision::Refuse(Refuse::Generation)
         }
         Proof::HostKey(succession) => {
-            match judge_succession(request, succession, host, window, now) {
+            match judge_succession(request, succession, host, away_max, now) {
                 Ok(()) => Decision::Renew {
                     succession: succession.to_vec(),
                 },
@@ -137,7 +136,7 @@ fn judge_succession(
     request: &Request,
     succession: &[u8],
     host: Option<Known<'_>>,
-    window: Duration,
+    away_max: Duration,
     now: UnixMillis,
 ) -> Result<(), Refuse> {
     let host = host.ok_or(Refuse::Unknown)?;
@@ -165,11 +164,8 @@ fn judge_succession(
         HostState::Revoked => return Err(Refuse::Revoked),
         HostState::Enrolled => {}
     }
-    let last_end = current
-        .since
-        .plus(Duration::from_secs(HOST_TOKEN_LIFE_S_MAX));
     // A machine that was left behind is a clone, however late it comes.
-    if request.generation >= current.generation && now > last_end.plus(window) {
+    if request.generation >= current.generation && now > current.since.plus(away_max) {
         return Err(Refuse::TooLate);
     }
     Ok(())
@@ -184,7 +180,10 @@ pub const fn refusal_of_renewal(refusal: RenewRefusal) -> Refusal {
         RenewRefusal::Unknown
         | RenewRefusal::NotEnrolled
         | RenewRefusal::Ahead
-        | RenewRefusal::KeyUsedBefore => Refusal::Proof,
+        | RenewRefusal::KeyUsedBefore
+        | RenewRefusal::Void => Refusal::Proof,
+        // Whoever still waits for this answer asks again, and answers a new challenge then.
+        RenewRefusal::Late => Refusal::Malformed,
     }
 }
 
@@ -217,7 +216,8 @@ mod tests {
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-    const WINDOW: Duration = Duration::from_secs(72 * 3600);
+    /// An hour's token, and three days.
+    const AWAY_MAX: Duration = Duration::from_secs(73 * 3600);
 
     fn key(byte: u8) -> Secret<Host> {
         Secret::from_seed(&Zeroizing::new([byte; 32]))
@@ -273,7 +273,7 @@ mod tests {
             request,
             Ok(()),
             Some(Known { state, keys: &keys }),
-            WINDOW,
+            AWAY_MAX,
             now,
         ) {
             Decision::Renew { .. } => Ok(()),
@@ -346,7 +346,7 @@ mod tests {
             }),
         ] {
             assert_eq!(
-                decide(&good, Ok(()), host, WINDOW, NOW),
+                decide(&good, Ok(()), host, AWAY_MAX, NOW),
                 Decision::Refuse(Refuse::Unknown)
             );
         }
@@ -357,9 +357,7 @@ mod tests {
         let next = renewal(4, 4, succession(&edge(), 3, 4, 4));
         let repeat = renewal(3, 3, succession(&edge(), 2, 3, 3));
         let behind = renewal(5, 2, succession(&edge(), 1, 2, 5));
-        let end = NOW
-            .plus(Duration::from_secs(HOST_TOKEN_LIFE_S_MAX))
-            .plus(WINDOW);
+        let end = NOW.plus(AWAY_MAX);
         let after = UnixMillis(end.0 + 1);
         for request in [&next, &repeat, &behind] {
             assert_eq!(decide_at(request, HostState::Enrolled, end), Ok(()));
@@ -388,7 +386,13 @@ mod tests {
             secret_sha256: install.secret().hash(),
         };
         for generation in 0..4 {
-            let decided = decide(&request(1, generation, proof()), Ok(()), None, WINDOW, NOW);
+            let decided = decide(
+                &request(1, generation, proof()),
+                Ok(()),
+                None,
+                AWAY_MAX,
+                NOW,
+            );
             let expected = if generation == 1 {
                 redeem.clone()
             } else {
@@ -407,7 +411,7 @@ mod tests {
         });
         let good = renewal(4, 4, succession(&edge(), 3, 4, 4));
         for bad in [BadNonce::Foreign, BadNonce::Stale] {
-            let decided = decide(&good, Err(bad), known, WINDOW, NOW);
+            let decided = decide(&good, Err(bad), known, AWAY_MAX, NOW);
             assert_eq!(decided, Decision::Refuse(Refuse::Nonce(bad)));
             assert_eq!(
                 Refuse::Nonce(bad).refusal(),

@@ -5,9 +5,6 @@ use subtle::ConstantTimeEq as _;
 
 /// A host's generation after its first enrolment. Zero is a host that has never enrolled.
 pub const FIRST_GENERATION: u64 = 1;
-/// How long after a redemption the same public key gets the same answer again, in milliseconds: the first answer may have
-/// been lost on the way.
-pub const REDEEM_AGAIN_MS: u64 = 10 * 60 * 1_000;
 
 /// Where a host's life stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +39,16 @@ pub struct Identity {
     pub generation: u64,
     /// The key it has now, if it ever enrolled.
     pub public_key: Option<[u8; 32]>,
+    /// Its keys up to this generation were revoked; zero is none.
+    pub void_generation: u64,
+}
+
+impl Identity {
+    /// Whether the key of this generation was revoked: nothing that rests on it counts.
+    #[must_use]
+    pub const fn is_void(&self, generation: u64) -> bool {
+        generation <= self.void_generation
+    }
 }
 
 /// What to do with a host that presents a key.
@@ -81,18 +88,41 @@ pub enum RenewRefusal {
     Ahead,
     /// The new key is not new.
     KeyUsedBefore,
+    /// That generation was revoked, or the one before it that signed for it.
+    Void,
+    /// A request of long ago that was held up on its way: this very key was recorded, and so was the next one.
+    Late,
+}
+
+/// What is on record of the key and the generation that a host presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody ever had this key.
+    Never,
+    /// It was a host's: this one's in another generation, or another one's.
+    Elsewhere,
+    /// It is this host's key of this very generation. `next_ms`: when the generation after it was recorded, in milliseconds since 1970.
+    Here {
+        /// None: it is the newest.
+        next_ms: Option<u64>,
+    },
 }
 
 /// Judge a host's renewal.
 ///
 /// The caller has verified the host's proof: the request is fresh and signed by a key this host once had, so a stranger
-/// cannot have a host locked. `used_before` says whether this host ever had the key `public_key` in another generation.
+/// cannot have a host locked. `asked_ms` is when the challenge was given that the request answers, in milliseconds since 1970.
+///
+/// An older generation is a clone's, with one exception: a request for a key that is on record, which answers a challenge from
+/// before the next key was, may be the host's own and have been held up on its way. It gets nothing, and locks nobody: a clone
+/// that was taken for one asks again, answers a new challenge then, and is found out.
 #[must_use]
 pub fn judge_renewal(
     identity: &Identity,
     generation: u64,
     public_key: &[u8; 32],
-    used_before: bool,
+    seen: Seen,
+    asked_ms: u64,
 ) -> Renewal {
     match identity.state {
         HostState::New => return Renewal::Refuse(RenewRefusal::NotEnrolled),
@@ -104,8 +134,21 @@ pub fn judge_renewal(
         debug_assert!(false, "an enrolled host has a key");
         return Renewal::Refuse(RenewRefusal::NotEnrolled);
     };
+    // Before anything a clone could be known by: whoever has a revoked key shall not have its host locked with it.
+    let is_current = generation == identity.generation && *public_key == current;
+    let is_signer_void = identity.is_void(generation.saturating_sub(1)) && !is_current;
+    if identity.void_generation > 0 && (identity.is_void(generation) || is_signer_void) {
+        return Renewal::Refuse(RenewRefusal::Void);
+    }
     if generation < identity.generation {
-        return Renewal::Clone(CloneSign::OldGeneration);
+        return match seen {
+            Seen::Here {
+                next_ms: Some(next_ms),
+            } if asked_ms <= next_ms => Renewal::Refuse(RenewRefusal::Late),
+            Seen::Here { .. } | Seen::Elsewhere | Seen::Never => {
+                Renewal::Clone(CloneSign::OldGeneration)
+            }
+        };
     }
     if generation == identity.generation {
         return if *public_key == current {
@@ -117,7 +160,7 @@ pub fn judge_renewal(
     if identity.generation.checked_add(1) != Some(generation) {
         return Renewal::Refuse(RenewRefusal::Ahead);
     }
-    if *public_key == current || used_before {
+    if *public_key == current || seen != Seen::Never {
         return Renewal::Refuse(RenewRefusal::KeyUsedBefore);
     }
     Renewal::Advance
@@ -130,7 +173,8 @@ pub struct InstallKeyFacts {
     pub state: InstallKeyState,
     /// When it ends unused, milliseconds since 1970.
     pub expires_ms: u64,
-    /// The key it was redeemed for, and when, in milliseconds since 1970.
+    /// The key it was redeemed for, and until when that key gets its grant again, in milliseconds since 1970: as long as a host may
+    /// be away.
     pub used: Option<([u8; 32], u64)>,
     /// Whether any host ever had the public key that is presented now.
     pub public_key_known: bool,
@@ -143,7 +187,8 @@ pub struct InstallKeyFacts {
 pub enum Redemption {
     /// Enrol the host with this public key.
     Enrol,
-    /// It just was: give the same answer again.
+    /// It was, for this key, and the host has no other since: give the same answer again. The first one may have been lost on its
+    /// way, and who holds the key could renew with it as well.
     Repeat,
     /// No.
     Refuse(RedeemRefusal),
@@ -187,9 +232,10 @@ pub fn judge_redemption(key: &InstallKeyFacts, public_key: &[u8; 32], now_ms: u6
         }
         (InstallKeyState::New, _) => Redemption::Enrol,
         (InstallKeyState::Retired, _) => Redemption::Refuse(RedeemRefusal::Retired),
-        (InstallKeyState::Used, Some((bound, used_ms))) if bound == *public_key => {
-            let recent = now_ms <= used_ms.saturating_add(REDEEM_AGAIN_MS);
-            if recent && key.host.public_key == Some(bound) {
+        (InstallKeyState::Used, Some((bound, until_ms))) if bound == *public_key => {
+            let is_its_key =
+                key.host.public_key == Some(bound) && !key.host.is_void(key.host.generation);
+            if now_ms <= until_ms && is_its_key {
                 Redemption::Repeat
             } else {
                 Redemption::Refuse(RedeemRefusal::UsedLongAgo)
@@ -227,6 +273,16 @@ mod tests {
         HostState::Revoked,
     ];
     const KEYS: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
+    /// What is on record of the presented key, and when its challenge was given; the next key came at 100.
+    const SEEN: [(Seen, u64); 7] = [
+        (Seen::Never, 0),
+        (Seen::Elsewhere, 0),
+        (Seen::Elsewhere, 101),
+        (Seen::Here { next_ms: None }, 0),
+        (Seen::Here { next_ms: Some(100) }, 99),
+        (Seen::Here { next_ms: Some(100) }, 100),
+        (Seen::Here { next_ms: Some(100) }, 101),
+    ];
 
     #[test]
     fn in_every_small_world_only_the_next_generation_with_a_new_key_advances() {
@@ -234,17 +290,23 @@ mod tests {
             for current in 1..4_u64 {
                 for generation in 0..6_u64 {
                     for key in KEYS {
-                        for used_before in [false, true] {
+                        for (seen, asked_ms) in SEEN {
+                            let used_before = seen != Seen::Never;
+                            let is_late = matches!(seen, Seen::Here { next_ms: Some(next_ms) } if asked_ms <= next_ms);
                             let identity = Identity {
                                 state,
                                 generation: current,
                                 public_key: Some(KEYS[0]),
+                                void_generation: 0,
                             };
                             let expected = match state {
                                 HostState::New => Renewal::Refuse(RenewRefusal::NotEnrolled),
                                 HostState::Locked => Renewal::Refuse(RenewRefusal::Locked),
                                 HostState::Revoked => Renewal::Refuse(RenewRefusal::Revoked),
                                 HostState::Enrolled => match generation.cmp(&current) {
+                                    std::cmp::Ordering::Less if is_late => {
+                                        Renewal::Refuse(RenewRefusal::Late)
+                                    }
                                     std::cmp::Ordering::Less => {
                                         Renewal::Clone(CloneSign::OldGeneration)
                                     }
@@ -263,10 +325,10 @@ mod tests {
                                     std::cmp::Ordering::Greater => Renewal::Advance,
                                 },
                             };
-                            let judged = judge_renewal(&identity, generation, &key, used_before);
+                            let judged = judge_renewal(&identity, generation, &key, seen, asked_ms);
                             assert_eq!(
                                 judged, expected,
-                                "{identity:?} {generation} {key:?} {used_before}"
+                                "{identity:?} {generation} {key:?} {seen:?} {asked_ms}"
                             );
                         }
                     }
@@ -283,25 +345,59 @@ mod tests {
                 state: HostState::Enrolled,
                 generation: 1,
                 public_key: Some(KEYS[0]),
+                void_generation: 0,
             };
-            assert_eq!(judge_renewal(&before, 2, &first, false), Renewal::Advance);
+            assert_eq!(
+                judge_renewal(&before, 2, &first, Seen::Never, 5),
+                Renewal::Advance
+            );
             let after = Identity {
                 generation: 2,
                 public_key: Some(first),
                 ..before
             };
-            assert_eq!(judge_renewal(&after, 2, &first, true), Renewal::Repeat);
+            let newest = Seen::Here { next_ms: None };
+            assert_eq!(judge_renewal(&after, 2, &first, newest, 5), Renewal::Repeat);
             assert_eq!(
-                judge_renewal(&after, 2, &second, false),
+                judge_renewal(&after, 2, &second, Seen::Never, 5),
                 Renewal::Clone(CloneSign::OtherKey)
             );
         }
     }
 
     #[test]
+    fn a_request_that_was_held_up_locks_nobody_and_gets_nothing_while_a_clone_that_asks_anew_is_found_out()
+     {
+        let host = Identity {
+            state: HostState::Enrolled,
+            generation: 3,
+            public_key: Some(KEYS[2]),
+            void_generation: 0,
+        };
+        // The key of generation 2 is on record, and generation 3 came at 100.
+        let seen = Seen::Here { next_ms: Some(100) };
+        assert_eq!(
+            judge_renewal(&host, 2, &KEYS[1], seen, 100),
+            Renewal::Refuse(RenewRefusal::Late)
+        );
+        assert_eq!(
+            judge_renewal(&host, 2, &KEYS[1], seen, 101),
+            Renewal::Clone(CloneSign::OldGeneration)
+        );
+        for seen in [Seen::Never, Seen::Elsewhere] {
+            assert_eq!(
+                judge_renewal(&host, 2, &KEYS[0], seen, 1),
+                Renewal::Clone(CloneSign::OldGeneration),
+                "a key that no machine of ours ever sent for it"
+            );
+        }
+    }
+
+    #[test]
     fn in_every_small_world_only_a_new_unexpired_key_of_a_host_in_use_enrols() {
-        let uses = [None, Some((KEYS[0], 100)), Some((KEYS[1], 100))];
-        let times = [50, 100, 101, 100 + REDEEM_AGAIN_MS, 101 + REDEEM_AGAIN_MS];
+        const AGAIN_MS: u64 = 900;
+        let uses = [None, Some((KEYS[0], AGAIN_MS)), Some((KEYS[1], AGAIN_MS))];
+        let times = [50, 100, 101, AGAIN_MS, AGAIN_MS + 1];
         for state in [
             InstallKeyState::New,
             InstallKeyState::Used,
@@ -319,6 +415,7 @@ mod tests {
                         state: host_state,
                         generation: 1,
                         public_key: host_key,
+                        void_generation: 0,
                     };
                     let public_key_known = host_key.is_some();
                     let facts = InstallKeyFacts {
@@ -336,9 +433,9 @@ mod tests {
                         && !public_key_known;
                     let repeats = in_use
                         && state == InstallKeyState::Used
-                        && used == Some((KEYS[0], 100))
+                        && used == Some((KEYS[0], AGAIN_MS))
                         && host_key == Some(KEYS[0])
-                        && now_ms <= 100 + REDEEM_AGAIN_MS;
+                        && now_ms <= AGAIN_MS;
                     assert_eq!(judged == Redemption::Enrol, enrols, "{facts:?} at {now_ms}");
                     assert_eq!(
                         judged == Redemption::Repeat,
@@ -356,6 +453,7 @@ mod tests {
             state: HostState::Enrolled,
             generation: 1,
             public_key: Some(KEYS[0]),
+            void_generation: 0,
         };
         let facts = InstallKeyFacts {
             state: InstallKeyState::Used,
@@ -368,6 +466,46 @@ mod tests {
             judge_redemption(&facts, &KEYS[1], 101),
             Redemption::Refuse(RedeemRefusal::UsedByOther)
         );
+    }
+
+    #[test]
+    fn in_every_small_world_a_revoked_generation_neither_renews_nor_locks_and_the_next_install_key_counts()
+     {
+        for void in 0..4_u64 {
+            let host = Identity {
+                state: HostState::Enrolled,
+                generation: 2,
+                public_key: Some(KEYS[1]),
+                void_generation: void,
+            };
+            for generation in 1..5_u64 {
+                for key in KEYS {
+                    for (seen, asked_ms) in SEEN {
+                        let judged = judge_renewal(&host, generation, &key, seen, asked_ms);
+                        let is_current = generation == 2 && key == KEYS[1];
+                        // Signed by the key before it.
+                        let is_void = generation <= void || (generation - 1 <= void && !is_current);
+                        if void > 0 && is_void {
+                            assert_eq!(judged, Renewal::Refuse(RenewRefusal::Void));
+                        } else {
+                            assert_ne!(judged, Renewal::Refuse(RenewRefusal::Void));
+                        }
+                    }
+                }
+            }
+            let facts = |state, used| InstallKeyFacts {
+                state,
+                expires_ms: 500,
+                used,
+                public_key_known: false,
+                host,
+            };
+            let new = facts(InstallKeyState::New, None);
+            assert_eq!(judge_redemption(&new, &KEYS[2], 1), Redemption::Enrol);
+            let again = facts(InstallKeyState::Used, Some((KEYS[1], 500)));
+            let repeats = judge_redemption(&again, &KEYS[1], 1) == Redemption::Repeat;
+            assert_eq!(repeats, void < 2, "{void}");
+        }
     }
 
     #[test]

@@ -68,6 +68,9 @@ impl Plane {
                 .settle_command(&command.0, host.as_str(), offset)?;
         }
         if let News::Status(status) = &report.news {
+            if let Some(ahead_ms) = status.skew_ms {
+                self.note_skew(host, ahead_ms, UnixMillis(time_ms));
+            }
             for sighting in &status.sandboxes {
                 self.change(host, &sighting.sandbox, offset, time_ms, |now| {
                     sandbox::after_sighting(now, sighting.state)

@@ -65,7 +65,9 @@ pub enum SubmitError {
     #[error("no host is called {0}: add it with `outhaul host add {0} --kind docker`")]
     HostUnknown(HostId),
     /// The host is locked.
-    #[error("host {0} is locked, since two machines used its identity: unlock it, or add it again")]
+    #[error(
+        "host {0} is locked, since two machines used its identity: find the other one, then unlock it with `outhaul host unlock {0}`"
+    )]
     HostLocked(HostId),
     /// The host was revoked.
     #[error("host {0} is revoked")]
@@ -321,15 +323,19 @@ impl Plane {
 
     fn read_open_commands(&self, host: &HostId) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut commands = Vec::new();
+        let dispatchers = self.dispatcher_keys()?;
         for open in self.store().open_commands(host.as_str(), self.now().0)? {
             let batch = self
                 .journal()
                 .reader(open.offset, Filter::default())
                 .next_batch(1, MESSAGE_BYTES_MAX)?;
             match batch.items.into_iter().next() {
-                Some(Item::Record(record)) if record.offset == open.offset => {
-                    commands.push(record.payload)
-                }
+                // One whose dispatcher was removed meanwhile stays here.
+                Some(Item::Record(record)) if record.offset == open.offset => commands.extend(
+                    command::verify(&record.payload, &dispatchers, host, self.now())
+                        .is_ok()
+                        .then_some(record.payload),
+                ),
                 Some(Item::Record(_) | Item::Gap { .. }) | None => {
                     tracing::warn!(
                         offset = open.offset,

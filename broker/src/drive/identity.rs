@@ -1,15 +1,15 @@
 //! Who the hosts are: bundles, enrolment, renewal, revocation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use protocol::{
     bundle::{self, Bundle},
     exchange::{Challenge, Grant, Proof, Refusal, Request, verify_request},
-    id::HostId,
+    id::{HostId, SandboxId},
     install_key::{InstallKey, fingerprint},
     key::{Dispatcher, Host, Public},
-    limits::{DISPATCHERS_MAX, HOST_TOKEN_LIFE_S_MAX},
+    limits::DISPATCHERS_MAX,
     signed::{self, Verified},
     time::UnixMillis,
     token::{HostTerms, mint_host},
@@ -33,8 +33,10 @@ use crate::{
     },
 };
 
-/// A bundle, made: three files and what to show of them.
+/// A bundle, made: the three files that are the broker's to make, and what to show of them.
 pub struct Added {
+    /// What the host runs sandboxes with.
+    pub kind: HostKind,
     /// `bundle.toml`.
     pub bundle_toml: String,
     /// `ca.crt`.
@@ -66,11 +68,29 @@ pub enum AddError {
     ManyDispatchers,
     /// It is there, and in use.
     #[error(
-        "host {0} is enrolled; a new bundle would replace its machine. To do that on purpose, add it again with `reissue`"
+        "host {0} is enrolled, and goes on; whoever uses a new bundle takes the place of its machine. To have one all the same, say \
+         --reissue"
     )]
     Exists(HostId),
+    /// There is no such host.
+    #[error("no host is called {0}: add it with `outhaul host add {0} --kind docker`")]
+    Unknown(HostId),
+    /// Nobody said where hosts find the broker.
+    #[error(
+        "the broker does not know where hosts find it, and every bundle says that: set public_address in its configuration (or \
+         OUTHAUL_PUBLIC_ADDRESS, or --public-address NAME:PORT of `outhaul serve`) and start it again"
+    )]
+    NoAddress,
+    /// Hosts would refuse the broker.
+    #[error(
+        "the broker's certificate is not for {0}, where bundles say that it is, and hosts would refuse it: have a certificate issued \
+         for that name, or change public_address"
+    )]
+    NotCovered(String),
     /// It is locked.
-    #[error("host {0} is locked, since two machines used its identity: unlock it first")]
+    #[error(
+        "host {0} is locked, since two machines used its identity: find the other one, then unlock it with `outhaul host unlock {0}`"
+    )]
     Locked(HostId),
     /// It was revoked.
     #[error("host {0} is revoked, and its name is never used again: choose another")]
@@ -99,6 +119,14 @@ fn standing(store: &Store, row: &HostRow) -> anyhow::Result<Standing> {
     Ok(Standing {
         state: row.state,
         keys,
+        void_generation: row.void_generation,
+        revoked_sandboxes: store
+            .revoked_sandboxes(&row.name)?
+            .iter()
+            .map(|sandbox| SandboxId::new(sandbox).context("read a sandbox's name"))
+            .collect::<anyhow::Result<_>>()?,
+        is_removed: row.removed_ms.is_some(),
+        is_unread: false,
     })
 }
 
@@ -157,10 +185,13 @@ impl Plane {
             return Ok(Err(Refusal::Malformed));
         };
         let nonce = self.inner.challenges.check(&claimed.nonce, now);
-        if let Err(bad) = nonce {
-            tracing::debug!(reason = %bad, "exchange refused");
-            return Ok(Err(Refusal::Malformed));
-        }
+        let asked = match nonce {
+            Ok(asked) => asked,
+            Err(bad) => {
+                tracing::debug!(reason = %bad, "exchange refused");
+                return Ok(Err(Refusal::Malformed));
+            }
+        };
         let Ok(request) = verify_request(bytes) else {
             return Ok(Err(Refusal::Malformed));
         };
@@ -176,13 +207,7 @@ impl Plane {
             state: row.state,
             keys: &keys,
         });
-        match decide(
-            &request,
-            nonce,
-            known,
-            self.inner.parts.recovery_window,
-            now,
-        ) {
+        match decide(&request, Ok(()), known, self.away_max(), now) {
             // A renewal keeps its link, by which it can be told to stop; a newcomer can wait.
             Decision::Redeem { .. } if self.room().refuse(Waits::Enrolment).is_some() => {
                 Ok(Err(Refusal::Unavailable))
@@ -190,7 +215,7 @@ impl Plane {
             Decision::Redeem { kid, secret_sha256 } => {
                 self.redeem(&request, &kid, &secret_sha256, now)
             }
-            Decision::Renew { succession } => self.renew(&request, &succession, now),
+            Decision::Renew { succession } => self.renew(&request, &succession, asked, now),
             Decision::Refuse(refuse) => {
                 tracing::debug!(reason = %refuse, "exchange refused");
                 Ok(Err(refuse.refusal()))
@@ -211,6 +236,7 @@ impl Plane {
             secret_sha256,
             host: request.host.as_str(),
             public_key: request.key.as_bytes(),
+            again_ms: u64::try_from(self.away_max().as_millis()).unwrap_or(u64::MAX),
         };
         match self.store().redeem_install_key(&redeem, now.0)? {
             Redeemed::Now(enrolled) => {
@@ -240,6 +266,7 @@ impl Plane {
         &self,
         request: &Verified<Request, Host>,
         succession: &[u8],
+        asked: UnixMillis,
         now: UnixMillis,
     ) -> anyhow::Result<Result<Grant, Refusal>> {
         let request = request.value();
@@ -249,6 +276,7 @@ impl Plane {
             request.generation,
             key.as_bytes(),
             succession,
+            asked.0,
             now.0,
         )? {
             Renewed::Advanced { generation } => {
@@ -258,7 +286,7 @@ impl Plane {
             Renewed::Repeated { generation } => Ok(Ok(self.grant(host, key, generation, now)?)),
             Renewed::Locked(sign) => {
                 self.reload(host)?;
-                self.withdraw(host);
+                self.withdraw(Withdrawn::Host(host.clone()));
                 tracing::warn!(sign = ?sign, "a host was locked: two machines use its identity");
                 Ok(Err(Refusal::Locked))
             }
@@ -267,6 +295,14 @@ impl Plane {
                 Ok(Err(refusal_of_renewal(refusal)))
             }
         }
+    }
+
+    /// How long after its last key came a host may come back: a token's life, and its owner's window.
+    fn away_max(&self) -> Duration {
+        self.inner
+            .parts
+            .recovery_window
+            .saturating_add(self.inner.parts.token_life)
     }
 
     fn grant(
@@ -285,7 +321,7 @@ impl Plane {
             generation,
             id,
             issued: now,
-            life_s: HOST_TOKEN_LIFE_S_MAX,
+            life_s: self.inner.parts.token_life.as_secs(),
         };
         Ok(Grant {
             token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
@@ -314,9 +350,7 @@ impl Plane {
         if dispatchers.len() > DISPATCHERS_MAX {
             return Err(AddError::ManyDispatchers);
         }
-        if self.host_state(host) == Some(HostState::Enrolled) && !reissue {
-            return Err(AddError::Exists(host.clone()));
-        }
+        self.check_address()?;
         let now = self.now();
         let (mut kid, mut secret) = ([0; 8], Zeroizing::new([0; 32]));
         fill_random(&mut kid)
@@ -329,6 +363,7 @@ impl Plane {
             kid,
             secret_sha256: key.secret().hash(),
             expires_ms: now.plus(self.inner.parts.install_key_life).0,
+            replace: reissue,
         };
         match self
             .store()
@@ -336,6 +371,7 @@ impl Plane {
             .map_err(AddError::Failed)?
         {
             AddHost::Added | AddHost::Reissued { .. } => {}
+            AddHost::Refused(AddRefusal::Enrolled) => return Err(AddError::Exists(host.clone())),
             AddHost::Refused(AddRefusal::Locked) => return Err(AddError::Locked(host.clone())),
             AddHost::Refused(AddRefusal::Revoked) => return Err(AddError::Revoked(host.clone())),
             AddHost::Refused(AddRefusal::OtherKind) => {
@@ -353,12 +389,44 @@ impl Plane {
         };
         let bundle_toml = toml::to_string(&bundle).context("write bundle");
         Ok(Added {
+            kind,
             bundle_toml: bundle_toml.map_err(AddError::Failed)?,
             authority_pem: self.certificates().authorities_pem(),
             install_key: Zeroizing::new(format!("{}\n", *key.to_text())),
             fingerprint: fingerprint(&new.secret_sha256),
             expires: UnixMillis(new.expires_ms),
         })
+    }
+
+    /// Fetches the bundle of a host that was added, again: a fresh install key, and the unused one before it is void. Blocks.
+    ///
+    /// # Errors
+    /// [`AddError`].
+    pub fn fetch_bundle(
+        &self,
+        host: &HostId,
+        dispatchers: &[Public<Dispatcher>],
+        reissue: bool,
+        peer: &Peer,
+    ) -> Result<Added, AddError> {
+        let row = self
+            .store()
+            .host(host.as_str())
+            .map_err(AddError::Failed)?
+            .ok_or_else(|| AddError::Unknown(host.clone()))?;
+        self.add_host(host, row.kind, dispatchers, reissue, peer)
+    }
+
+    /// Whether a host could find the broker by a bundle, and believe it.
+    fn check_address(&self) -> Result<(), AddError> {
+        let parts = &self.inner.parts;
+        if !parts.is_address_set {
+            return Err(AddError::NoAddress);
+        }
+        if !self.certificates().covers_public_name {
+            return Err(AddError::NotCovered(parts.address.clone()));
+        }
+        Ok(())
     }
 
     /// Unlocks a locked host: the key it had counts again. `false`: it is not locked. Blocks.
@@ -383,7 +451,7 @@ impl Plane {
             .revoke_host(host.as_str(), &peer.actor(), self.now().0)?;
         self.reload(host)?;
         if changed {
-            self.withdraw(host);
+            self.withdraw(Withdrawn::Host(host.clone()));
         }
         Ok(changed)
     }
@@ -413,7 +481,7 @@ impl Plane {
 
     /// What the store says of a host counts from here on. Under the lock from the look to the change, so that the older of two
     /// looks never wins.
-    fn reload(&self, host: &HostId) -> anyhow::Result<()> {
+    pub(super) fn reload(&self, host: &HostId) -> anyhow::Result<()> {
         let mut hosts = self
             .inner
             .hosts
@@ -431,17 +499,19 @@ impl Plane {
             Ok(None) => Ok(()),
             Err(error) => {
                 // What is known may be more than is true: closed until a new start can read it.
-                hosts.remove(host);
+                if let Some(standing) = hosts.get_mut(host) {
+                    standing.is_unread = true;
+                }
                 drop(hosts);
-                self.withdraw(host);
+                self.withdraw(Withdrawn::Host(host.clone()));
                 Err(error).with_context(|| format!("read host {host}"))
             }
         }
     }
 
-    fn withdraw(&self, host: &HostId) {
+    pub(super) fn withdraw(&self, withdrawn: Withdrawn) {
         // Nobody listens only where there is no gate.
-        let _ = self.inner.withdrawn.send(Withdrawn::Host(host.clone()));
+        let _ = self.inner.withdrawn.send(withdrawn);
     }
 }
 

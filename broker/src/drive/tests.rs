@@ -3,6 +3,7 @@
 mod identity;
 mod restore;
 mod retention;
+mod right;
 
 use std::{path::Path, time::Duration};
 
@@ -56,25 +57,28 @@ async fn open_journal(place: &Path) -> Journal {
 }
 
 async fn open_in(place: &Path) -> Plane {
-    open_with(place, crate::core::retention::Limits::default()).await
+    open_changed(place, |_| ()).await
 }
 
-async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> Plane {
-    let parts = Parts {
+async fn open_changed(place: &Path, change: impl FnOnce(&mut Parts)) -> Plane {
+    let mut parts = Parts {
         store: Store::open(&place.join("state.db")).unwrap(),
         room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,
         places: Places::open(&place.join("places")).unwrap(),
         admitted: Admitted::default(),
-        retention,
+        retention: crate::core::retention::Limits::default(),
         router: Router::spawn(router::default_config()).await.unwrap(),
         issuer: secret(1),
         recovery_window: Duration::from_secs(72 * 3600),
+        token_life: Duration::from_secs(3600),
         install_key_life: Duration::from_secs(24 * 3600),
         address: "broker.example:8443".to_owned(),
+        is_address_set: true,
         certificates: Facts::sample(),
     };
+    change(&mut parts);
     Plane::open(parts).unwrap()
 }
 
@@ -561,6 +565,7 @@ async fn presence_and_sightings_are_known_and_the_plane_is_healthy() {
             sandbox: build(),
             state: State::Paused,
         }],
+        skew_ms: Some(7_200_000),
     });
     assert_eq!(
         plane

@@ -74,6 +74,8 @@ pub struct Facts {
     pub authorities: Vec<AuthorityFact>,
     /// The server's certificate, DER.
     pub server: Vec<u8>,
+    /// Whether it is for the name that hosts are told to dial.
+    pub covers_public_name: bool,
     /// When what is served ends.
     pub expiry: Expiry,
 }
@@ -134,6 +136,7 @@ impl Facts {
         let facts = Self {
             authorities: vec![authority],
             server: vec![0x30, 0],
+            covers_public_name: true,
             expiry,
         };
         watch::channel(Arc::new(facts)).1
@@ -328,6 +331,7 @@ fn look(
                 server: leaf.not_after,
                 authority,
             },
+            covers_public_name: names.first().is_some_and(|name| file::covers(&leaf, name)),
             server: leaf.der.to_vec(),
         },
         server,

@@ -112,6 +112,8 @@ struct Connection<S, G> {
     pending: Pending,
     timer: Pin<Box<Sleep>>,
     stranger: Option<G>,
+    /// The generation of its host's key that its token rests on.
+    generation: Option<u64>,
     online: Option<OnlineParts>,
     link: Option<CommandLink>,
     feeder: Option<Feeder>,
@@ -161,6 +163,7 @@ where
             pending: Pending::default(),
             timer: Box::pin(sleep_until(until.into())),
             stranger: Some(stranger),
+            generation: None,
             online: None,
             link: None,
             feeder: None,

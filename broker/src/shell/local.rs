@@ -10,6 +10,7 @@ mod host;
 mod journal;
 mod reader;
 mod records;
+mod right;
 mod route;
 
 use std::{

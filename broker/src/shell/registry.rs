@@ -15,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{core::principal::Who, drive::Plane};
+use crate::{
+    core::principal::Who,
+    drive::{Plane, Withdrawn},
+};
 use quota::Quota;
 
 pub use quota::{BENCH_CONNECTIONS_MAX, CONNECTIONS_PER_READER_MAX, SANDBOXES_PER_HOST_MAX};
@@ -168,14 +171,27 @@ impl Registry {
         }
     }
 
-    /// Ends every connection whose principal `is_meant`, since its rights were taken away.
-    pub fn withdraw_if(&self, is_meant: impl Fn(&Who) -> bool) {
+    /// Ends every connection whose principal's rights are not what they were.
+    pub fn withdraw(&self, withdrawn: &Withdrawn) {
+        self.disconnect_if(|who| withdrawn.concerns(who), end_of(withdrawn));
+    }
+
+    /// Ends every connection that `plane` says has no rights any more.
+    fn withdraw_all(&self, plane: &Plane) {
         let mut seats = self.lock();
-        for (who, seat) in seats.seats.iter_mut().filter(|(who, _)| is_meant(who)) {
-            seat.end(End {
-                reason: ReasonCode::ADMINISTRATIVE_ACTION,
-                why: withdrawn_why(who),
-            });
+        for (who, seat) in &mut seats.seats {
+            if plane.is_withdrawn(who) {
+                seat.end(End {
+                    reason: ReasonCode::ADMINISTRATIVE_ACTION,
+                    why: withdrawn_why(who),
+                });
+            } else if who
+                .subject()
+                .is_some_and(|subject| plane.is_void(subject, 1))
+            {
+                // Some of its host's tokens are void, and this one may rest on them.
+                seat.end(LOOKED_AT_ANEW);
+            }
         }
     }
 
@@ -338,12 +354,36 @@ impl Pace {
     }
 }
 
+/// How a connection ends whose token may be void, for all that is known here: as if its time were over. Who holds a good one is back
+/// at once; and whose is refused then knows.
+const LOOKED_AT_ANEW: End = End {
+    reason: ReasonCode::MAXIMUM_CONNECT_TIME,
+    why: "rights of its host changed",
+};
+
+/// How the connections end that `withdrawn` concerns.
+const fn end_of(withdrawn: &Withdrawn) -> End {
+    let why = match withdrawn {
+        Withdrawn::Some(_) => return LOOKED_AT_ANEW,
+        Withdrawn::Host(_) => HOST_WITHDRAWN,
+        Withdrawn::Sandbox(..) => "its sandbox was revoked",
+        Withdrawn::Reader(_) => READER_WITHDRAWN,
+    };
+    End {
+        reason: ReasonCode::ADMINISTRATIVE_ACTION,
+        why,
+    }
+}
+
+const HOST_WITHDRAWN: &str = "its host was revoked or locked";
+const READER_WITHDRAWN: &str = "its reader was removed";
+
 /// Why a connection of `who` ends whose rights were taken away.
 #[must_use]
 pub const fn withdrawn_why(who: &Who) -> &'static str {
     match who {
-        Who::Subject(_) => "its host was revoked or locked",
-        Who::Reader { .. } => "its reader was removed",
+        Who::Subject(_) => HOST_WITHDRAWN,
+        Who::Reader { .. } => READER_WITHDRAWN,
     }
 }
 
@@ -351,16 +391,12 @@ pub const fn withdrawn_why(who: &Who) -> &'static str {
 pub async fn close_withdrawn(registry: Registry, plane: Plane) {
     let mut withdrawals = plane.withdrawals();
     loop {
-        let is_meant: Box<dyn Fn(&Who) -> bool + Send> = match withdrawals.recv().await {
-            Ok(withdrawn) => Box::new(move |who| withdrawn.concerns(who)),
+        match withdrawals.recv().await {
+            Ok(withdrawn) => registry.withdraw(&withdrawn),
             // Some were lost: look at all.
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                let plane = plane.clone();
-                Box::new(move |who| plane.is_withdrawn(who))
-            }
+            Err(broadcast::error::RecvError::Lagged(_)) => registry.withdraw_all(&plane),
             Err(broadcast::error::RecvError::Closed) => return,
-        };
-        registry.withdraw_if(is_meant);
+        }
     }
 }
 

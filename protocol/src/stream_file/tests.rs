@@ -380,6 +380,7 @@ fn a_status_says_nothing_of_the_sandbox() {
         start: [0; 8].into(),
         engine: true,
         sandboxes: Vec::new(),
+        skew_ms: None,
     };
     records.insert(2, report_by(1, News::Status(status)));
     assert!(check(records).is_ok());

@@ -259,6 +259,7 @@ pub(crate) fn news() -> Vec<(&'static str, News)> {
             start: [0; 8].into(),
             engine: true,
             sandboxes: vec![sighting.clone(), sighting],
+            skew_ms: Some(-1),
         }),
     ];
     all.map(|news| (news.word(), news)).into()

@@ -110,9 +110,10 @@ fn news() -> impl Strategy<Value = News> {
             engine_name,
             any::<[u8; 8]>(),
             any::<bool>(),
-            vec(sighting, 0..20)
+            vec(sighting, 0..20),
+            option::of(any::<i64>())
         )
-            .prop_map(|(generation, version, start, engine, sandboxes)| {
+            .prop_map(|(generation, version, start, engine, sandboxes, skew_ms)| {
                 let start = start.into();
                 News::Status(Status {
                     generation,
@@ -120,6 +121,7 @@ fn news() -> impl Strategy<Value = News> {
                     start,
                     engine,
                     sandboxes,
+                    skew_ms,
                 })
             }),
     ]

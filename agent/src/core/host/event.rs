@@ -138,6 +138,6 @@ pub enum Effect {
 /// authorised (0x87), banned (0x8a), bad authentication method (0x8c), taken over (0x8e: somebody else has our identity), or ended
 /// by an administrator (0x98).
 #[must_use]
-pub(super) fn is_refusal(code: u8) -> bool {
+pub const fn is_refusal(code: u8) -> bool {
     matches!(code, 0x86 | 0x87 | 0x8a | 0x8c | 0x8e | 0x98)
 }

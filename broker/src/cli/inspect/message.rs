@@ -8,7 +8,7 @@ use protocol::{
     key::{Dispatcher, Host, KeyId, Role, Sandbox},
     limits::{EXCHANGE_BYTES_MAX, LEEWAY_S},
     record::Reader,
-    report::{self, Ended, News, Report},
+    report::{self, Ended, News, Report, Status},
     signed::{self, Envelope, Message, VerifyError},
     stream::{self, Batch},
     time::UnixMillis,
@@ -168,25 +168,26 @@ fn news(news: &News) -> Fields {
             ("command", text(&stopped.command)),
             ("sandbox", text(&stopped.sandbox)),
         ],
-        News::Status(status) => vec![
-            ("generation", Node::Number(status.generation)),
-            ("version", text(&status.version)),
-            ("start", hex(&*status.start)),
-            ("engine", Node::Flag(status.engine)),
-            (
-                "sandboxes",
-                Node::List(
-                    status
-                        .sandboxes
-                        .iter()
-                        .map(|seen| text(&format!("{} {}", seen.sandbox, seen.state)))
-                        .collect(),
-                ),
-            ),
-        ],
+        News::Status(status) => status_fields(status),
         News::Forwarded(forwarded) => vec![("sandbox", text(&forwarded.sandbox))],
         News::Other(label) => vec![("label", Node::Number(*label))],
     }
+}
+
+fn status_fields(status: &Status) -> Fields {
+    let sandboxes = status.sandboxes.iter();
+    let sandboxes = sandboxes.map(|seen| text(&format!("{} {}", seen.sandbox, seen.state)));
+    let mut fields = vec![
+        ("generation", Node::Number(status.generation)),
+        ("version", text(&status.version)),
+        ("start", hex(&*status.start)),
+        ("engine", Node::Flag(status.engine)),
+        ("sandboxes", Node::List(sandboxes.collect())),
+    ];
+    if let Some(skew_ms) = status.skew_ms {
+        fields.push(("clock ahead", text(&format!("{skew_ms} ms"))));
+    }
+    fields
 }
 
 fn ended_fields(ended: &Ended) -> Fields {

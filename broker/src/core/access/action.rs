@@ -69,6 +69,18 @@ actions! {
     ListHosts: GET "/v1/hosts", VIEWER, Listed;
     /// A host, or a new bundle for one: its install key is in the answer.
     AddHost: POST "/v1/hosts", ADMIN, Named;
+    /// A fresh bundle for a host: its install key is in the answer.
+    FetchBundle: POST "/v1/hosts/{host}/bundle", ADMIN, InPath;
+    /// A host, looked at closely.
+    ShowHost: GET "/v1/hosts/{host}", VIEWER, InPath;
+    /// What people call a host.
+    LabelHost: POST "/v1/hosts/{host}/label", ADMIN, InPath;
+    /// Takes a host out of the lists, for good.
+    RemoveHost: POST "/v1/hosts/{host}/remove", ADMIN, InPath;
+    /// Voids the keys of a host up to one of them.
+    RevokeGeneration: POST "/v1/hosts/{host}/revoke-generation", ADMIN, InPath;
+    /// Voids the unused install key of a host.
+    RevokeInstallKey: POST "/v1/hosts/{host}/revoke-install-key", ADMIN, InPath;
     /// The keys that a host had.
     ListHostKeys: GET "/v1/hosts/{host}/keys", VIEWER, InPath;
     /// Unlocks a host.
@@ -111,6 +123,8 @@ actions! {
     ListSandboxes: GET "/v1/sandboxes", VIEWER, Listed;
     /// One sandbox.
     ShowSandbox: GET "/v1/sandboxes/{host}/{sandbox}", VIEWER, InPath;
+    /// Cuts a sandbox off.
+    RevokeSandbox: POST "/v1/sandboxes/{host}/{sandbox}/revoke", ADMIN, InPath;
     /// The journal's records: what hosts, sandboxes and dispatchers said.
     ReadRecords: GET "/v1/records", VIEWER, Named;
     /// Which offsets are of which incarnation.

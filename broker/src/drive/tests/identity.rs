@@ -148,3 +148,92 @@ async fn a_host_that_is_enrolled_is_not_added_again_by_mistake() {
     assert_eq!(again.generation, 2);
     assert!(renew(&plane, 15, 16, 3).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_bundles_fetched_at_once_exactly_one_enrols() {
+    let (_place, plane) = plane().await;
+    let mut keys = vec![bundle(&plane, false)];
+    let dispatchers = [secret::<Dispatcher>(2).public()];
+    let fetches: Vec<_> = (0..100)
+        .map(|_| {
+            let plane = plane.clone();
+            tokio::task::spawn_blocking(move || {
+                let fetched = plane.fetch_bundle(&edge(), &dispatchers, false, &PEER);
+                InstallKey::from_text(&fetched.unwrap().install_key).unwrap()
+            })
+        })
+        .collect();
+    for fetch in fetches {
+        keys.push(fetch.await.unwrap());
+    }
+    let mut enrolled = 0;
+    for (install, key) in keys.iter().zip(100..) {
+        match enroll(&plane, install, key).await {
+            Ok(_) => enrolled += 1,
+            Err(refusal) => assert_eq!(refusal, Refusal::InstallKey),
+        }
+    }
+    assert_eq!((enrolled, keys.len()), (1, 101));
+    let rows = plane.store().audit_rows(1, 1000).unwrap();
+    let issued = rows.iter().filter(|row| row.name == "host.operator_bundle");
+    assert_eq!(issued.count(), 101, "each is on record");
+    for install in &keys {
+        let text = install.to_text();
+        let (secret, kid) = (install.secret().hash(), hex(&install.kid));
+        let of_the_key = text.rsplit('_').nth(1).unwrap();
+        for row in &rows {
+            for word in [&**text, of_the_key, &hex(&secret), &hex(&secret[..8]), &kid] {
+                assert!(!row.fields.contains(word), "{}: {}", row.name, row.fields);
+            }
+        }
+        let fingerprint = protocol::install_key::fingerprint(&secret);
+        assert_eq!(fingerprint.len(), 16, "8 bytes");
+        assert!(rows.iter().any(|row| row.fields.contains(&fingerprint)));
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_no_host_could_use_is_not_given_out_and_mints_no_key() {
+    let dispatchers = [secret::<Dispatcher>(2).public()];
+    let without_address: fn(&mut Parts) = |parts| parts.is_address_set = false;
+    let uncovered: fn(&mut Parts) = |parts| {
+        let mut facts = (**parts.certificates.borrow()).clone();
+        facts.covers_public_name = false;
+        parts.certificates = watch::channel(Arc::new(facts)).1;
+    };
+    for (change, says) in [
+        (without_address, "public_address"),
+        (uncovered, "broker.example:8443"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let plane = open_changed(place.path(), change).await;
+        let error = plane
+            .add_host(&edge(), HostKind::Docker, &dispatchers, false, &PEER)
+            .unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(plane.store().hosts().unwrap().is_empty());
+        assert!(!audit_names(&plane).contains(&"host.operator_bundle".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_is_fetched_again_for_a_host_that_is_there_and_not_yet_enrolled() {
+    let (_place, plane) = plane().await;
+    let dispatchers = [secret::<Dispatcher>(2).public()];
+    let fetch = |reissue| plane.fetch_bundle(&edge(), &dispatchers, reissue, &PEER);
+    assert!(matches!(fetch(false), Err(AddError::Unknown(_))));
+    let first = bundle(&plane, false);
+    let second = InstallKey::from_text(&fetch(false).unwrap().install_key).unwrap();
+    assert_eq!(
+        enroll(&plane, &first, 10).await.unwrap_err(),
+        Refusal::InstallKey
+    );
+    let grant = enroll(&plane, &second, 11).await.unwrap();
+    assert!(matches!(fetch(false), Err(AddError::Exists(_))));
+    fetch(true).unwrap();
+    let now = plane.now();
+    assert!(
+        plane.check_token(&grant.token, now).is_ok(),
+        "it goes on until the key is used"
+    );
+}

@@ -114,14 +114,11 @@ async fn a_round_drops_what_is_too_old_tells_the_audit_trail_once_and_counts_it(
         journal.append(entry).await.unwrap();
     }
     drop(journal);
-    let plane = open_with(
-        place.path(),
-        Kept {
-            age_ms: Some(86_400_000),
-            ..Kept::default()
-        },
-    )
-    .await;
+    let kept = Kept {
+        age_ms: Some(86_400_000),
+        ..Kept::default()
+    };
+    let plane = open_changed(place.path(), |parts| parts.retention = kept).await;
     for _ in 0..2 {
         plane.retain().await.unwrap();
     }

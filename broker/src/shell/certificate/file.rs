@@ -150,6 +150,11 @@ fn check_dates(one: &Certificate, what: &str, now: UnixMillis) -> anyhow::Result
     Ok(())
 }
 
+/// Whether a certificate is for this name.
+pub(super) fn covers(leaf: &Certificate, name: &str) -> bool {
+    check_name(leaf, "", name).is_ok()
+}
+
 fn check_name(leaf: &Certificate, path: &str, public_name: &str) -> anyhow::Result<()> {
     let describe = || format!("tls.certificate {path} holds what is no server certificate");
     let parsed = ParsedCertificate::try_from(&leaf.der).with_context(describe)?;

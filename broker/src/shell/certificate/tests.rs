@@ -117,6 +117,11 @@ fn the_authority_stays_and_the_server_certificate_follows_names_and_time() {
     let other = open(&directory, "192.0.2.7", later(1)).unwrap();
     assert_eq!(told(&first), told(&other));
     assert_ne!(server_crt(&directory), issued, "another name");
+    for certificates in [&again, &other] {
+        assert!(certificates.facts().borrow().covers_public_name);
+    }
+    let leaf = Certificate::from_pem(&server_crt(&directory)).unwrap();
+    assert!(file::covers(&leaf, "192.0.2.7") && !file::covers(&leaf, "broker.example"));
     let issued = server_crt(&directory);
     assert!(!other.refresh(later(60)).unwrap());
     let mut current = other.current();

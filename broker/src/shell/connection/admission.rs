@@ -46,7 +46,10 @@ where
     pub(super) fn check(&mut self, token: &[u8]) {
         let mut nonce = [0; 8];
         let verdict = match self.gate.plane.check_token(token, self.gate.plane.now()) {
-            Ok(grant) if fill_random(&mut nonce).is_ok() => Ok(grant),
+            Ok(grant) if fill_random(&mut nonce).is_ok() => {
+                self.generation = Some(grant.generation);
+                Ok(grant)
+            }
             Ok(_) | Err(Denied::Unavailable) => Err(ReasonCode::SERVER_UNAVAILABLE),
             Err(denied) => {
                 tracing::debug!(%denied, "a token is refused");
@@ -101,6 +104,12 @@ where
         if self.gate.plane.is_withdrawn(who) {
             let reason = ReasonCode::NOT_AUTHORIZED;
             return self.session.end(reason, withdrawn_why(who));
+        }
+        if let (Some(subject), Some(generation)) = (who.subject(), self.generation)
+            && self.gate.plane.is_void(subject, generation)
+        {
+            let reason = ReasonCode::NOT_AUTHORIZED;
+            return self.session.end(reason, "its token is refused");
         }
         let kept = match who {
             Who::Subject(_) => None,

@@ -3,6 +3,7 @@
 mod deaf;
 mod fairness;
 mod readers;
+mod rights;
 
 use protocol::{
     command::{self, Command, Content, Launch, Limits, Order},
@@ -86,8 +87,10 @@ impl World {
             router: Router::spawn(router::default_config()).await.unwrap(),
             issuer: secret(1),
             recovery_window: Duration::from_secs(3600),
+            token_life: Duration::from_secs(3600),
             install_key_life: Duration::from_secs(3600),
             address: "broker.example:8443".to_owned(),
+            is_address_set: true,
             certificates: crate::shell::certificate::Facts::sample(),
         };
         let plane = Plane::open(parts).unwrap();

@@ -125,6 +125,9 @@ impl From<AddError> for No {
         let (status, code) = match &error {
             AddError::NoDispatcher => (StatusCode::BAD_REQUEST, "dispatcher_missing"),
             AddError::ManyDispatchers => (StatusCode::BAD_REQUEST, "too_many_dispatchers"),
+            AddError::NoAddress => (StatusCode::CONFLICT, "no_public_address"),
+            AddError::NotCovered(_) => (StatusCode::CONFLICT, "certificate_does_not_cover"),
+            AddError::Unknown(_) => (StatusCode::NOT_FOUND, "host_unknown"),
             AddError::Exists(_) => (StatusCode::CONFLICT, "host_exists"),
             AddError::Locked(_) => (StatusCode::CONFLICT, "host_locked"),
             AddError::Revoked(_) => (StatusCode::CONFLICT, "host_revoked"),

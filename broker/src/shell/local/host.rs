@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use axum::{
     Extension,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use protocol::{
@@ -19,11 +19,15 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, created, ok},
+    route::query,
 };
 use crate::{
     core::hosts::HostState,
-    drive::{Peer, Plane, kind_word},
-    shell::store::{DispatcherRow, HostKind, HostRow},
+    drive::{Added, Peer, Plane, kind_word},
+    shell::{
+        reach::reach,
+        store::{DispatcherRow, HostKind, HostRow},
+    },
 };
 
 /// The longest name of a dispatcher, in bytes.
@@ -53,22 +57,47 @@ pub(super) async fn add(
         "kubernetes" => HostKind::Kubernetes,
         _ => return Err(No::bad("kind is docker or kubernetes")),
     };
-    let mut dispatchers = Vec::new();
-    for text in &new.dispatchers {
-        let key = read_dispatcher(text)?;
-        if !dispatchers.contains(&key) {
-            dispatchers.push(key);
-        }
-    }
+    let dispatchers = read_dispatchers(&new.dispatchers)?;
     let reissue = new.reissue;
     let named = host.clone();
     let added = api
         .plane
         .blocking(move |plane| Ok(plane.add_host(&named, kind, &dispatchers, reissue, &peer)))
         .await??;
-    created(json!({
+    created(bundle_json(&api.plane, &host, &added).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBundle {
+    dispatchers: Vec<String>,
+    #[serde(default)]
+    reissue: bool,
+}
+
+pub(super) async fn bundle(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Path(host): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let new: NewBundle = read(&body)?;
+    let host = read_host(&host)?;
+    let dispatchers = read_dispatchers(&new.dispatchers)?;
+    let named = host.clone();
+    let fetched = api
+        .plane
+        .blocking(move |plane| Ok(plane.fetch_bundle(&named, &dispatchers, new.reissue, &peer)))
+        .await??;
+    created(bundle_json(&api.plane, &host, &fetched).await)
+}
+
+async fn bundle_json(plane: &Plane, host: &HostId, added: &Added) -> Value {
+    let reached = reach(plane.address(), &plane.certificates()).await;
+    json!({
         "host": host,
-        "broker": api.plane.address(),
+        "kind": kind_word(added.kind),
+        "broker": plane.address(),
         "bundle": {
             BUNDLE_FILE: added.bundle_toml,
             CA_FILE: added.authority_pem,
@@ -76,26 +105,55 @@ pub(super) async fn add(
         },
         "key_fingerprint": added.fingerprint,
         "expires_ms": added.expires.0,
-    }))
+        "unreachable": reached.err().map(|error| format!("{error:#}")),
+    })
 }
 
-pub(super) async fn list(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
+fn read_dispatchers(texts: &[String]) -> Result<Vec<Public<Dispatcher>>, No> {
+    let mut dispatchers = Vec::new();
+    for text in texts {
+        let key = read_dispatcher(text)?;
+        if !dispatchers.contains(&key) {
+            dispatchers.push(key);
+        }
+    }
+    Ok(dispatchers)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    /// Those too that were removed.
+    #[serde(default)]
+    all: bool,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    listed: Result<Query<Listed>, QueryRejection>,
+) -> Answer {
+    let all = query(listed)?.all;
     let rows = api.plane.blocking(|plane| plane.store().hosts()).await?;
-    let seen = rows.iter().filter(|row| sees(&peer, &row.name));
-    let hosts: Vec<Value> = seen.map(|row| host_json(&api.plane, row)).collect();
+    let shown = rows
+        .iter()
+        .filter(|row| sees(&peer, &row.name) && (all || row.removed_ms.is_none()));
+    let hosts: Vec<Value> = shown.map(|row| host_json(&api.plane, row)).collect();
     ok(json!({ "hosts": hosts }))
 }
 
-fn host_json(plane: &Plane, row: &HostRow) -> Value {
+pub(super) fn host_json(plane: &Plane, row: &HostRow) -> Value {
     let id = HostId::new(&row.name).ok();
-    let state = match row.state {
-        HostState::New => "new",
-        HostState::Enrolled => "enrolled",
-        HostState::Locked => "locked",
-        HostState::Revoked => "revoked",
+    let state = match (row.state, row.removed_ms) {
+        (_, Some(_)) => "removed",
+        (HostState::New, None) => "new",
+        (HostState::Enrolled, None) => "enrolled",
+        (HostState::Locked, None) => "locked",
+        (HostState::Revoked, None) => "revoked",
     };
     json!({
         "name": row.name,
+        "label": row.label,
         "kind": kind_word(row.kind),
         "state": state,
         "connected": id.as_ref().is_some_and(|id| plane.is_connected(id)),
@@ -235,11 +293,7 @@ pub(super) async fn remove_dispatcher(
     Path(key): Path<String>,
 ) -> Answer {
     let key = read_dispatcher(&key)?;
-    let remove = move |plane: &Plane| {
-        plane
-            .store()
-            .remove_dispatcher(key.as_bytes(), &peer.actor(), plane.now().0)
-    };
+    let remove = move |plane: &Plane| plane.remove_dispatcher(key.as_bytes(), &peer);
     if api.plane.blocking(remove).await? {
         return ok(json!({ "key": key.to_string() }));
     }
@@ -269,7 +323,7 @@ pub(super) fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, No> {
         .map_err(|error| No::bad(format!("the request is not what it should be: {error}")))
 }
 
-fn unknown(host: &HostId) -> No {
+pub(super) fn unknown(host: &HostId) -> No {
     No::new(
         StatusCode::NOT_FOUND,
         "host_unknown",

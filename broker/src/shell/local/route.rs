@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::{
     Api, access,
     answer::{Answer, Code, HOST_NOT_ALLOWED, No, ok},
-    backup, certificate, host, journal, reader, records,
+    backup, certificate, host, journal, reader, records, right,
 };
 use crate::{
     core::access::{About, Action, Refusal, Rights},
@@ -72,6 +72,12 @@ fn handler(action: Action) -> MethodRouter<Api> {
     match action {
         Action::ListHosts => get(host::list),
         Action::AddHost => post(host::add),
+        Action::FetchBundle => post(host::bundle),
+        Action::ShowHost => get(right::show),
+        Action::LabelHost => post(right::label),
+        Action::RemoveHost => post(right::remove),
+        Action::RevokeGeneration => post(right::revoke_generation),
+        Action::RevokeInstallKey => post(right::revoke_install_key),
         Action::ListHostKeys => get(host::keys),
         Action::UnlockHost => post(host::unlock),
         Action::RevokeHost => post(host::revoke),
@@ -93,6 +99,7 @@ fn handler(action: Action) -> MethodRouter<Api> {
         Action::SubmitCommand => post(submit),
         Action::ListSandboxes => get(list_sandboxes),
         Action::ShowSandbox => get(sandbox),
+        Action::RevokeSandbox => post(right::revoke_sandbox),
         Action::ReadRecords => get(records::stream),
         Action::ListIncarnations => get(backup::history),
         Action::BeginBackup => post(backup::begin),

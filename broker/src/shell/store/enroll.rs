@@ -22,6 +22,8 @@ pub struct NewHost {
     pub secret_sha256: [u8; 32],
     /// When the install key ends unused, in milliseconds since 1970.
     pub expires_ms: u64,
+    /// Whether the host may be enrolled already: who redeems the key then takes the place of the machine it has.
+    pub replace: bool,
 }
 
 /// What [`Store::add_host`] did.
@@ -46,6 +48,8 @@ pub enum AddRefusal {
     Locked,
     /// The name is that of a revoked host, and never used again.
     Revoked,
+    /// It is enrolled, and was not to be replaced.
+    Enrolled,
     /// It is enrolled, and of the other kind.
     OtherKind,
 }
@@ -62,6 +66,8 @@ pub struct Redeem<'a> {
     pub host: &'a str,
     /// The key it made.
     pub public_key: &'a [u8; 32],
+    /// For how long after its redemption the same key gets the same answer again, in milliseconds: as long as a host may be away.
+    pub again_ms: u64,
 }
 
 /// A host that has just enrolled.
@@ -80,7 +86,7 @@ pub struct Enrolled {
 pub enum Redeemed {
     /// The host is enrolled with this key. On disk, so it may be told.
     Now(Enrolled),
-    /// It was, by the same key, a moment ago: give the same answer.
+    /// It was, by the same key, and has no other since: give the same answer.
     AlreadySame(Enrolled),
     /// No. The peer is not told why.
     Refused(RedeemRefusal),
@@ -96,12 +102,12 @@ impl Store {
             let outcome = match host::find(tx, &new.name)? {
                 None => {
                     tx.execute(
-                        "INSERT INTO hosts (name, kind, created_ms, state, generation) VALUES (?, ?, ?, 'new', 0)",
-                        params![new.name, new.kind, Uint(now_ms)],
+                        "INSERT INTO hosts (name, kind, created_ms, state, generation, added_by) VALUES (?, ?, ?, 'new', 0, ?)",
+                        params![new.name, new.kind, Uint(now_ms), actor],
                     )?;
                     AddHost::Added
                 }
-                Some(row) => match judge_again(&row, new.kind) {
+                Some(row) => match judge_again(&row, new) {
                     Some(refusal) => return Ok(AddHost::Refused(refusal)),
                     None => {
                         tx.execute("UPDATE hosts SET kind = ? WHERE name = ?", params![new.kind, new.name])?;
@@ -169,10 +175,11 @@ impl Store {
     }
 }
 
-fn judge_again(row: &HostRow, kind: HostKind) -> Option<AddRefusal> {
+fn judge_again(row: &HostRow, new: &NewHost) -> Option<AddRefusal> {
     match row.state {
         HostState::New => None,
-        HostState::Enrolled => (row.kind != kind).then_some(AddRefusal::OtherKind),
+        HostState::Enrolled if !new.replace => Some(AddRefusal::Enrolled),
+        HostState::Enrolled => (row.kind != new.kind).then_some(AddRefusal::OtherKind),
         HostState::Locked => Some(AddRefusal::Locked),
         HostState::Revoked => Some(AddRefusal::Revoked),
     }
@@ -212,7 +219,7 @@ fn take_key(tx: &Transaction<'_>, redeem: &Redeem<'_>, now_ms: u64) -> anyhow::R
     Ok(changed == 1)
 }
 
-/// The key could not be taken: was it taken by the same key a moment ago, or why not?
+/// The key could not be taken: was it taken by the same key, or why not?
 fn refuse_or_repeat(
     tx: &Transaction<'_>,
     redeem: &Redeem<'_>,
@@ -259,7 +266,7 @@ fn facts(
     Ok(InstallKeyFacts {
         state,
         expires_ms,
-        used: bound.zip(used_ms),
+        used: bound.zip(used_ms.map(|used| used.saturating_add(redeem.again_ms))),
         public_key_known,
         host: row.identity(),
     })

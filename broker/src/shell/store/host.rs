@@ -2,7 +2,7 @@
 
 use super::audit::{AuditEntry, audit};
 use super::{Store, column::Uint, hex};
-use crate::core::hosts::{self, CloneSign, HostState, Identity, RenewRefusal, Renewal};
+use crate::core::hosts::{self, CloneSign, HostState, Identity, RenewRefusal, Renewal, Seen};
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde_json::{Value, json};
@@ -31,6 +31,14 @@ pub struct HostRow {
     pub generation: u64,
     /// The key it has now.
     pub public_key: Option<[u8; 32]>,
+    /// Its keys up to this generation were revoked; zero is none.
+    pub void_generation: u64,
+    /// What people call it, beside its name.
+    pub label: Option<String>,
+    /// Who added it, as the audit trail names people; unknown of hosts from before this was kept.
+    pub added_by: Option<String>,
+    /// When it was taken out of the lists, in milliseconds since 1970.
+    pub removed_ms: Option<u64>,
 }
 
 impl HostRow {
@@ -41,6 +49,7 @@ impl HostRow {
             state: self.state,
             generation: self.generation,
             public_key: self.public_key,
+            void_generation: self.void_generation,
         }
     }
 
@@ -52,11 +61,15 @@ impl HostRow {
             state: row.get(3)?,
             generation: row.get::<_, Uint>(4)?.0,
             public_key: row.get(5)?,
+            void_generation: row.get::<_, Uint>(6)?.0,
+            label: row.get(7)?,
+            added_by: row.get(8)?,
+            removed_ms: row.get::<_, Option<Uint>>(9)?.map(|removed| removed.0),
         })
     }
 }
 
-const COLUMNS: &str = "name, kind, created_ms, state, generation, public_key";
+const COLUMNS: &str = "name, kind, created_ms, state, generation, public_key, void_generation, label, added_by, removed_ms";
 
 /// A key that a host has or had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +115,36 @@ pub(super) fn is_key_known(connection: &Connection, public_key: &[u8; 32]) -> an
     Ok(connection
         .prepare_cached("SELECT 1 FROM host_keys WHERE public_key = ?")?
         .exists([public_key])?)
+}
+
+/// What is on record of a key that `host` presents for `generation`.
+fn seen(
+    connection: &Connection,
+    host: &str,
+    generation: u64,
+    public_key: &[u8; 32],
+) -> anyhow::Result<Seen> {
+    let mut known = connection
+        .prepare_cached("SELECT host = ? AND generation = ? FROM host_keys WHERE public_key = ?")?;
+    let is_here: Option<bool> = known
+        .query_row(params![host, Uint(generation), public_key], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    match is_here {
+        None => Ok(Seen::Never),
+        Some(false) => Ok(Seen::Elsewhere),
+        Some(true) => {
+            let mut next = connection.prepare_cached(
+                "SELECT enrolled_ms FROM host_keys WHERE host = ? AND generation = ?",
+            )?;
+            let next = next.query_row(params![host, Uint(generation.saturating_add(1))], |row| {
+                row.get::<_, Uint>(0)
+            });
+            let next_ms = next.optional()?.map(|next| next.0);
+            Ok(Seen::Here { next_ms })
+        }
+    }
 }
 
 /// Give the host its next key, on the condition that it still has the one before.
@@ -170,7 +213,8 @@ impl Store {
     }
 
     /// The host presents its key of `generation`, with the statement by which the key before names it. The caller has
-    /// verified that statement, and that the request is fresh and signed by a key this host has or had.
+    /// verified that statement, and that the request is fresh and signed by a key this host has or had. `asked_ms` is when the
+    /// challenge was given that it answers, in milliseconds since 1970.
     ///
     /// # Errors
     /// The disk refuses.
@@ -180,6 +224,7 @@ impl Store {
         generation: u64,
         public_key: &[u8; 32],
         succession: &[u8],
+        asked_ms: u64,
         now_ms: u64,
     ) -> anyhow::Result<Renewed> {
         self.write("renew host", |tx| {
@@ -191,7 +236,8 @@ impl Store {
                 &row.identity(),
                 generation,
                 public_key,
-                is_key_known(tx, public_key)?,
+                seen(tx, host, generation, public_key)?,
+                asked_ms,
             ) {
                 Renewal::Refuse(refusal) => Ok(Renewed::Refused(refusal)),
                 Renewal::Repeat => Ok(Renewed::Repeated { generation }),

@@ -1,11 +1,12 @@
 //! Tests of `store`.
 
 use super::*;
-use crate::core::hosts::{CloneSign, HostState, REDEEM_AGAIN_MS, RedeemRefusal, RenewRefusal};
+use crate::core::hosts::{CloneSign, HostState, RedeemRefusal, RenewRefusal};
 use tempfile::TempDir;
 
 pub(super) const NOW: u64 = 1_700_000_000_000;
 const SECRET: [u8; 32] = [9; 32];
+const AGAIN_MS: u64 = 73 * 3_600_000;
 pub(super) const KEY: [u8; 32] = [1; 32];
 
 pub(super) fn open() -> (TempDir, Store) {
@@ -22,6 +23,7 @@ fn new_host(name: &str, kid: u8) -> NewHost {
         kid: [kid; 8],
         secret_sha256: SECRET,
         expires_ms,
+        replace: true,
     }
 }
 
@@ -31,6 +33,7 @@ fn redeem<'a>(kid: &'a [u8; 8], public_key: &'a [u8; 32]) -> Redeem<'a> {
         secret_sha256: &SECRET,
         host: "edge-1",
         public_key,
+        again_ms: AGAIN_MS,
     }
 }
 
@@ -126,15 +129,12 @@ fn of_a_hundred_parallel_redeemers_exactly_one_wins() {
 }
 
 #[test]
-fn a_lost_answer_is_given_again_to_the_same_key_for_ten_minutes() {
+fn a_lost_answer_is_given_again_to_the_same_key_for_as_long_as_a_host_may_be_away() {
     let (_dir, store) = enrolled();
     for (after, expected) in [
         (0, Redeemed::AlreadySame(edge_1(1))),
-        (REDEEM_AGAIN_MS, Redeemed::AlreadySame(edge_1(1))),
-        (
-            REDEEM_AGAIN_MS + 1,
-            Redeemed::Refused(RedeemRefusal::UsedLongAgo),
-        ),
+        (AGAIN_MS, Redeemed::AlreadySame(edge_1(1))),
+        (AGAIN_MS + 1, Redeemed::Refused(RedeemRefusal::UsedLongAgo)),
     ] {
         assert_eq!(
             store
@@ -247,6 +247,23 @@ fn adding_again_retires_the_unused_key() {
 }
 
 #[test]
+fn an_enrolled_host_gets_no_key_that_was_not_meant_to_replace_it() {
+    let (_dir, store) = enrolled();
+    let before = audit_names(&store);
+    let new = NewHost {
+        replace: false,
+        ..new_host("edge-1", 2)
+    };
+    assert_eq!(
+        store.add_host(&new, "uid:0", NOW).unwrap(),
+        AddHost::Refused(AddRefusal::Enrolled)
+    );
+    assert_eq!(audit_names(&store), before);
+    let redeemed = store.redeem_install_key(&redeem(&[2; 8], &KEY), NOW);
+    assert_eq!(redeemed.unwrap(), Redeemed::Refused(RedeemRefusal::Unknown));
+}
+
+#[test]
 fn a_second_install_of_an_enrolled_host_begins_a_new_chain_with_a_new_key() {
     let (_dir, store) = enrolled();
     assert_eq!(
@@ -271,7 +288,16 @@ fn a_second_install_of_an_enrolled_host_begins_a_new_chain_with_a_new_key() {
         Redeemed::Now(edge_1(2))
     );
     assert_eq!(
-        store.renew_host("edge-1", 1, &KEY, b"s", NOW).unwrap(),
+        store
+            .renew_host("edge-1", 1, &KEY, b"s", NOW, NOW + 1)
+            .unwrap(),
+        Renewed::Refused(RenewRefusal::Late),
+        "asked before the new key came: held up on its way"
+    );
+    assert_eq!(
+        store
+            .renew_host("edge-1", 1, &KEY, b"s", NOW + 1, NOW + 1)
+            .unwrap(),
         Renewed::Locked(CloneSign::OldGeneration)
     );
 }
@@ -287,7 +313,7 @@ fn renewals_advance_repeat_and_give_clones_away() {
         ] {
             assert_eq!(
                 store
-                    .renew_host("edge-1", generation, &key, b"signed", NOW)
+                    .renew_host("edge-1", generation, &key, b"signed", NOW, NOW)
                     .unwrap(),
                 expected
             );
@@ -308,19 +334,23 @@ fn renewals_advance_repeat_and_give_clones_away() {
     for (generation, key, refusal) in refused {
         assert_eq!(
             store
-                .renew_host("edge-1", generation, &key, b"", NOW)
+                .renew_host("edge-1", generation, &key, b"", NOW, NOW)
                 .unwrap(),
             Renewed::Refused(refusal)
         );
     }
     assert_eq!(
-        store.renew_host("edge-2", 1, &KEY, b"", NOW).unwrap(),
+        store.renew_host("edge-2", 1, &KEY, b"", NOW, NOW).unwrap(),
         Renewed::Refused(RenewRefusal::Unknown)
     );
 
-    let other = store.renew_host("edge-1", 4, &[44; 32], b"", NOW).unwrap();
+    let other = store
+        .renew_host("edge-1", 4, &[44; 32], b"", NOW, NOW)
+        .unwrap();
     assert_eq!(other, Renewed::Locked(CloneSign::OtherKey));
-    let after = store.renew_host("edge-1", 5, &[5; 32], b"", NOW).unwrap();
+    let after = store
+        .renew_host("edge-1", 5, &[5; 32], b"", NOW, NOW)
+        .unwrap();
     assert_eq!(after, Renewed::Refused(RenewRefusal::Locked));
     assert_eq!(
         store.host("edge-1").unwrap().unwrap().state,
@@ -330,7 +360,9 @@ fn renewals_advance_repeat_and_give_clones_away() {
     assert!(store.unlock_host("edge-1", "uid:0", NOW).unwrap());
     assert!(!store.unlock_host("edge-1", "uid:0", NOW).unwrap());
     assert_eq!(
-        store.renew_host("edge-1", 5, &[5; 32], b"", NOW).unwrap(),
+        store
+            .renew_host("edge-1", 5, &[5; 32], b"", NOW, NOW)
+            .unwrap(),
         Renewed::Advanced { generation: 5 }
     );
     let names = audit_names(&store);
@@ -370,7 +402,9 @@ fn a_revoked_name_is_never_used_again() {
         .unwrap();
     assert_eq!(redeemed, Redeemed::Refused(RedeemRefusal::HostRevoked));
     assert_eq!(
-        store.renew_host("edge-1", 2, &[2; 32], b"", NOW).unwrap(),
+        store
+            .renew_host("edge-1", 2, &[2; 32], b"", NOW, NOW)
+            .unwrap(),
         Renewed::Refused(RenewRefusal::Revoked)
     );
 }

@@ -155,6 +155,11 @@ fn shapes() -> Vec<Vector> {
             report(6, status(&[]).with(4, [crate::item::NULL])),
             "7: whether the engine answers is true or false",
         ),
+        malformed(
+            "status-with-a-text-for-its-clock",
+            report(6, status(&[]).with(65, text("late"))),
+            "7: how far a clock is ahead is a number of milliseconds",
+        ),
     ]
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     forge::Envelope,
-    item::{FALSE, Map, bytes, text, uint},
+    item::{FALSE, Map, bytes, int, text, uint},
     message::{
         ended, forwarded, launched, refused, report, sighting, signed_report, status, stopped, typ,
     },
@@ -136,6 +136,16 @@ fn statuses() -> Vec<Vector> {
             report(6, status(&[]).with(2, text(&"1".repeat(256)))),
         ),
         good("status-with-256-sandboxes", report(6, status(&many))),
+        good(
+            "status-of-a-clock-that-is-ahead",
+            report(6, status(&[]).with(65, uint(7_200_000))),
+        )
+        .says(json!({"news": "status", "skew_ms": 7_200_000})),
+        good(
+            "status-of-a-clock-that-is-behind",
+            report(6, status(&[]).with(65, int(-31_536_000_000))),
+        )
+        .says(json!({"news": "status", "skew_ms": -31_536_000_000_i64})),
     ]
 }
 

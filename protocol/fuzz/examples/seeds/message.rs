@@ -94,6 +94,7 @@ pub fn every_news() -> Vec<News> {
                 sandbox,
                 state: State::Running,
             }],
+            skew_ms: Some(-7_200_000),
         }),
     ]
 }
