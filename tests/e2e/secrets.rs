@@ -5,18 +5,15 @@
 //! journal, a backup, what the engine says of containers, and the environments and arguments of every process of the machine.
 //!
 //! What is excepted, and nothing else: a secret that its owner presents to the broker, in the direction and the protocol in which it is
-//! presented; see [`Planted::allowed`].
+//! presented; see `plot.rs`.
+
+mod held;
+mod plot;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
 };
 
 use agent::shell::store::read_identity;
@@ -25,136 +22,21 @@ use protocol::{
     exchange::Proof,
     id::hex,
     install_key::InstallKey,
-    key::{Dispatcher, Secret},
+    key::{Dispatcher, Public, Sandbox, Secret},
 };
 use tests::{
     docker, local,
-    secrets::Secrets,
     sse::Curl,
     wait,
     wiretap::Wiretap,
     world::{World, free_port},
 };
 
+use held::{Tokens, seed_in_memory};
+use plot::{BACKUP, HTTP_DOWN, HTTP_UP, JOURNAL, MQTT_DOWN, MQTT_UP, Plot};
+
 /// What of a sandbox's output may leave its host.
 const MODES: [&str; 3] = ["metadata", "redacted", "full"];
-
-/// A secret, in the forms it has, and where it may be heard or found: names of places below the evidence.
-struct Planted {
-    secret: Secrets,
-    /// Prefixes of paths. Everything else is forbidden.
-    allowed: &'static [&'static str],
-    /// The search is no search if it does not find what must be there.
-    expected: &'static [&'static str],
-}
-
-/// What is heard: to the broker or from it, over MQTT or HTTPS.
-const MQTT_UP: &str = "heard/mqtt-up";
-const MQTT_DOWN: &str = "heard/mqtt-down";
-const HTTP_UP: &str = "heard/http-up";
-const HTTP_DOWN: &str = "heard/http-down";
-/// Where events are kept.
-const JOURNAL: &str = "store/journal";
-const BACKUP: &str = "backup/journal";
-
-#[derive(Default)]
-struct Plot(BTreeMap<String, Planted>);
-
-impl Plot {
-    /// One that may be nowhere.
-    fn never(&mut self, name: &str, forms: &[Vec<u8>]) {
-        self.add(name, forms, &[], &[]);
-    }
-
-    /// One that its owner presents.
-    fn presented(&mut self, name: &str, forms: &[Vec<u8>], at: &'static [&'static str]) {
-        self.add(name, forms, at, at);
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        forms: &[Vec<u8>],
-        allowed: &'static [&'static str],
-        expected: &'static [&'static str],
-    ) {
-        let mut secret = Secrets::default();
-        secret.extend(forms);
-        let planted = Planted {
-            secret,
-            allowed,
-            expected,
-        };
-        let before = self.0.insert(name.to_owned(), planted);
-        assert!(before.is_none(), "two secrets called {name}");
-    }
-
-    /// A key file of ours: its text, and the seed in it.
-    fn key_file(&mut self, name: &str, path: &Path) {
-        let text = fs::read_to_string(path).unwrap();
-        self.key_text(name, &text);
-    }
-
-    fn key_text(&mut self, name: &str, text: &str) {
-        let digits = text.trim().rsplit('_').next().unwrap();
-        let seed: Vec<u8> = (0..digits.len() / 2)
-            .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
-            .collect();
-        assert_eq!(seed.len(), 32, "{name}");
-        self.never(name, &[seed, digits.as_bytes().to_vec()]);
-    }
-
-    /// A key as PEM: every whole line of it.
-    fn pem_file(&mut self, name: &str, path: &Path) {
-        let text = fs::read_to_string(path).unwrap();
-        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('-')).collect();
-        // What comes first says which kind of key it is, and is no secret.
-        let forms: Vec<_> = lines[1..]
-            .iter()
-            .filter(|line| line.len() >= 32)
-            .map(|line| line.as_bytes().to_vec())
-            .collect();
-        assert!(!forms.is_empty(), "{name}");
-        self.never(name, &forms);
-    }
-
-    /// Judges the evidence below `root`.
-    fn judge(&self, root: &Path) {
-        let mut wrong = Vec::new();
-        for (name, planted) in &self.0 {
-            let found = planted.secret.files_below(&[root]).unwrap();
-            let places: Vec<String> = found
-                .iter()
-                .map(|(path, _)| {
-                    path.strip_prefix(root)
-                        .unwrap()
-                        .to_string_lossy()
-                        .into_owned()
-                })
-                .collect();
-            let is_allowed = |place: &String| {
-                planted
-                    .allowed
-                    .iter()
-                    .any(|prefix| place.starts_with(prefix))
-            };
-            for place in places.iter().filter(|place| !is_allowed(place)) {
-                wrong.push(format!("{name} is in {place}"));
-            }
-            for prefix in planted.expected {
-                if !places.iter().any(|place| place.starts_with(prefix)) {
-                    wrong.push(format!("{name} is not in {prefix}, where it was presented"));
-                }
-            }
-        }
-        assert!(wrong.is_empty(), "{wrong:#?}");
-    }
-
-    fn count(&self, name: &str, root: &Path) -> usize {
-        let found = self.0[name].secret.files_below(&[root]).unwrap();
-        found.iter().map(|(_, count)| count).sum()
-    }
-}
 
 fn random() -> String {
     let mut bytes = [0; 24];
@@ -171,36 +53,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Every token that a sandbox was given: the operator puts a fresh one in the place of the last.
-struct Tokens {
-    stopping: Arc<AtomicBool>,
-    thread: JoinHandle<BTreeSet<Vec<u8>>>,
-}
-
-impl Tokens {
-    fn watch(path: PathBuf) -> Self {
-        let stopping = Arc::<AtomicBool>::default();
-        let until = Arc::clone(&stopping);
-        let thread = std::thread::spawn(move || {
-            let mut seen = BTreeSet::new();
-            while !until.load(Ordering::Relaxed) {
-                // The first two follow each other at once: so without a pause.
-                if let Ok(token) = fs::read(&path) {
-                    seen.insert(token);
-                }
-                std::thread::yield_now();
-            }
-            seen
-        });
-        Self { stopping, thread }
-    }
-
-    fn end(self) -> Vec<Vec<u8>> {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap().into_iter().collect()
     }
 }
 
@@ -395,6 +247,14 @@ impl Stage {
                 fs::write(self.evidence.join(file), said).unwrap();
             }
         }
+        let key = self.world.path(&format!("run/{mode}/out/key"));
+        let key: Public<Sandbox> = fs::read_to_string(key).unwrap().trim().parse().unwrap();
+        let container = docker::containers(&host).remove(0);
+        let seed = seed_in_memory(&docker::inspect(&container, "{{.State.Pid}}"), &key);
+        let seed = seed.expect("the shim holds its key in its memory");
+        let digits = hex(&seed).into_bytes();
+        self.plot
+            .never(&format!("the sandbox's key under {mode}"), &[seed, digits]);
         self.look_at_processes(mode);
         // Whatever it printed is sealed and sent when it has ended.
         self.ok(&["stop", "--grace", "1s", mode]);
@@ -547,15 +407,16 @@ fn none_of_our_secrets_is_anywhere_and_a_commands_own_under_full_alone() {
     stage.world.outhaul_ok(&backup).unwrap();
     // What is told at last has come: the readers have all that was printed.
     wait::until("the readers to have it", || {
-        let full = &stage.plot.0["what a command prints under full"].secret;
         let place = tempfile::tempdir().unwrap();
         let mut heard = Vec::new();
         for one in stage.tap.heard().iter().filter(|one| !one.is_http()) {
             heard.extend_from_slice(&one.down);
         }
         fs::write(place.path().join("down"), heard).unwrap();
-        let found = full.files_below(&[place.path()]).unwrap();
-        (!found.is_empty()).then_some(())
+        let found = stage
+            .plot
+            .count("what a command prints under full", place.path());
+        (found > 0).then_some(())
     });
     stage.gather();
     stage.plot.judge(&stage.evidence);

@@ -215,6 +215,7 @@ fn case_112_a_token_of_another_host_or_a_lesser_role_changes_nothing() {
             (answer.status, answer.code().as_str()),
             (403, "host_not_allowed")
         );
+        requests(site, "other_host", 1);
         assert_eq!(site.audit().len(), before, "and nobody bought a row");
     });
 }

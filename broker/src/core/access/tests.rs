@@ -15,6 +15,7 @@ const GIVEN: [(Role, &[Action]); 3] = [
         Role::Viewer,
         &[
             Action::ListHosts,
+            Action::ShowHost,
             Action::ListHostKeys,
             Action::ListDispatchers,
             Action::ListReaders,
@@ -37,6 +38,12 @@ const GIVEN: [(Role, &[Action]); 3] = [
         Role::Admin,
         &[
             Action::AddHost,
+            Action::FetchBundle,
+            Action::LabelHost,
+            Action::RemoveHost,
+            Action::RevokeGeneration,
+            Action::RevokeInstallKey,
+            Action::RevokeSandbox,
             Action::UnlockHost,
             Action::RevokeHost,
             Action::AddDispatcher,
@@ -53,9 +60,16 @@ const GIVEN: [(Role, &[Action]); 3] = [
 ];
 
 /// What a token of one host may be used for, if its role suffices.
-const OF_ONE_HOST: [Action; 16] = [
+const OF_ONE_HOST: [Action; 23] = [
     Action::ListHosts,
     Action::AddHost,
+    Action::FetchBundle,
+    Action::ShowHost,
+    Action::LabelHost,
+    Action::RemoveHost,
+    Action::RevokeGeneration,
+    Action::RevokeInstallKey,
+    Action::RevokeSandbox,
     Action::ListHostKeys,
     Action::UnlockHost,
     Action::RevokeHost,

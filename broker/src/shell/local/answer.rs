@@ -62,9 +62,18 @@ impl From<anyhow::Error> for No {
 impl IntoResponse for No {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Code(self.code));
+        response
     }
 }
+
+/// Goes with a refusal on its way out, for whoever counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
+/// The code of what is about another host than the asker's.
+pub(super) const HOST_NOT_ALLOWED: &str = "host_not_allowed";
 
 /// A good answer.
 pub(super) fn ok(body: impl Serialize) -> Answer {
@@ -82,7 +91,7 @@ impl From<Refusal> for No {
         let code = match &refusal {
             Refusal::Machine => "machine_only",
             Refusal::Role { .. } => "role_insufficient",
-            Refusal::AllHosts(_) | Refusal::OtherHost(_) => "host_not_allowed",
+            Refusal::AllHosts(_) | Refusal::OtherHost(_) => HOST_NOT_ALLOWED,
         };
         Self::new(StatusCode::FORBIDDEN, code, refusal.to_string())
     }
@@ -95,7 +104,7 @@ impl From<SubmitError> for No {
             SubmitError::Malformed => (StatusCode::BAD_REQUEST, "command_malformed"),
             SubmitError::Bounds => (StatusCode::BAD_REQUEST, "command_out_of_bounds"),
             SubmitError::Dispatcher => (StatusCode::FORBIDDEN, "dispatcher_unknown"),
-            SubmitError::OtherHost(_) => (StatusCode::FORBIDDEN, "host_not_allowed"),
+            SubmitError::OtherHost(_) => (StatusCode::FORBIDDEN, HOST_NOT_ALLOWED),
             SubmitError::Expired => (StatusCode::BAD_REQUEST, "command_expired"),
             SubmitError::Early => (StatusCode::BAD_REQUEST, "command_early"),
             SubmitError::HostUnknown(_) => (StatusCode::NOT_FOUND, "host_unknown"),

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, access,
-    answer::{Answer, No, ok},
+    answer::{Answer, Code, HOST_NOT_ALLOWED, No, ok},
     audit, backup, certificate, host, journal, reader, records, right, witness,
 };
 use crate::{
@@ -132,11 +132,17 @@ async fn permit(
         // Nobody said who asks: then nobody may.
         None => Some(Refusal::Machine),
     };
-    let Some(refusal) = refusal else {
-        return next.run(request).await;
-    };
-    metrics.refuse_request(refusal.word());
-    No::from(refusal).into_response()
+    if let Some(refusal) = refusal {
+        metrics.refuse_request(refusal.word());
+        return No::from(refusal).into_response();
+    }
+    let response = next.run(request).await;
+    let code = response.extensions().get::<Code>();
+    if code.is_some_and(|Code(code)| *code == HOST_NOT_ALLOWED) {
+        // The body, or the query, named another.
+        metrics.refuse_request("other_host");
+    }
+    response
 }
 
 fn refuse(rights: &Rights, action: Action, parts: &RawPathParams) -> Result<(), Refusal> {
@@ -245,4 +251,17 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, No>
     query
         .map(|Query(query)| query)
         .map_err(|error| No::bad(error.body_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_route_is_made_beside_the_table() {
+        // In two parts, or this would be one.
+        let made = concat!(".rou", "te(");
+        assert_eq!(include_str!("route.rs").matches(made).count(), 1);
+        for other in [include_str!("../local.rs"), include_str!("access.rs")] {
+            assert!(!other.contains(made));
+        }
+    }
 }
