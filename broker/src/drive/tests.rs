@@ -111,10 +111,9 @@ fn bundle(plane: &Plane, reissue: bool) -> InstallKey {
 }
 
 async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Result<Grant, Refusal> {
-    let nonce = plane.challenge().unwrap().nonce;
     let key = secret::<Host>(key);
     let request = Request {
-        nonce,
+        nonce: plane.challenge().unwrap().nonce,
         host: edge(),
         key: key.public(),
         generation,
@@ -136,13 +135,8 @@ async fn renew(plane: &Plane, old: u8, new: u8, generation: u64) -> Result<Grant
         time: UnixMillis(1),
     };
     let signed = signed::sign(&secret::<Host>(old), &succession, b"");
-    exchange(
-        plane,
-        new,
-        generation,
-        Proof::HostKey(ByteBuf::from(signed)),
-    )
-    .await
+    let proof = Proof::HostKey(ByteBuf::from(signed));
+    exchange(plane, new, generation, proof).await
 }
 
 /// A plane whose host is enrolled with key 10.
