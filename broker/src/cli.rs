@@ -1,5 +1,6 @@
 //! The command line `outhaul`: what people and programs type. Parsing does nothing; [`Cli::execute`] does.
 
+mod access;
 mod api;
 mod backup;
 mod bundle;
@@ -16,12 +17,14 @@ mod host;
 mod inspect;
 mod journal;
 mod known_hosts;
+mod login;
 mod logs;
 mod order;
 mod output;
 mod passphrase;
 mod place;
 mod ps;
+mod reach;
 mod reader;
 mod render;
 mod restore;
@@ -58,7 +61,7 @@ First steps:
 
 /// Runs AI-agent sandboxes inside boundaries that their owners govern
 ///
-/// `outhaul serve` is the broker; every other command talks to it over its unix socket. What hosts and sandboxes said is verified
+/// `outhaul serve` is the broker; every other command talks to it over its unix socket, or after `outhaul login` over HTTPS. What hosts and sandboxes said is verified
 /// before it is printed: reports with their host's keys (pinned at first sight in ~/.config/outhaul/known_hosts.toml), events with
 /// their sandbox's. What does not verify is not shown; a warning says so.
 #[derive(Debug, Parser)]
@@ -76,6 +79,8 @@ struct Shared {
     /// The broker's socket [default: outhaul.sock in its data directory]
     #[arg(long, global = true, env = "OUTHAUL_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: login::Where,
     /// Your dispatcher key [default: ~/.config/outhaul/dispatcher.key]
     #[arg(
         long,
@@ -108,6 +113,21 @@ enum Command {
     /// Readers: who may read over the network, and who may run load tests
     #[command(subcommand)]
     Reader(reader::ReaderCommand),
+    /// Access: who may use this broker over HTTPS, as viewer, dispatcher or admin
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+    /// Use a broker on another machine, over HTTPS with an access token
+    ///
+    /// The token is read from --token-file or from standard input, never from the command line. Once the broker has taken it, every
+    /// command that names neither --socket nor --url talks to that broker. URL, authority and token are kept in
+    /// ~/.config/outhaul/login.toml, which nobody else may read.
+    #[command(
+        after_help = "Examples:\n  outhaul login --url https://broker.example:8443 --cafile ca.crt --token-file ada.token\n  outhaul login --url https://broker.example:8443 --cafile ca.crt < ada.token"
+    )]
+    Login,
+    /// Forget the login: commands talk to the broker on this machine again
+    #[command(after_help = "Example:\n  outhaul logout")]
+    Logout,
     /// Certificates: what hosts trust, and the authority's rotation
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -215,11 +235,15 @@ impl Cli {
         let mut context = match self.command {
             Command::Serve(flags) => return serve(flags, self.shared.socket).await,
             Command::Completions { shell } => return completions(shell),
-            _ => Context::new(self.shared),
+            _ => Context::new(&self.shared),
         };
+        let place = self.shared.place;
         match self.command {
             Command::Dispatcher(command) => dispatcher::execute(&context, command).await,
             Command::Host(command) => host::execute(&context, command).await,
+            Command::Access(command) => access::execute(&context, command).await,
+            Command::Login => login::login(&context, &place).await,
+            Command::Logout => login::logout(&context),
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,
@@ -267,14 +291,16 @@ struct Context {
 }
 
 impl Context {
-    fn new(shared: Shared) -> Self {
+    fn new(shared: &Shared) -> Self {
         let environment = place::Environment::read();
-        let socket = shared.socket.unwrap_or_else(|| environment.socket());
+        let reach = login::reach(&shared.place, shared.socket.clone(), &environment);
+        // Whoever asks no broker needs none.
+        let reach = reach.unwrap_or_else(|error| reach::Reach::Nowhere(format!("{error:#}")));
         Self {
-            client: client::Client::new(socket),
+            client: client::Client::through(reach),
             output: output::Output::new(shared.json),
             environment,
-            dispatcher_key: shared.dispatcher_key,
+            dispatcher_key: shared.dispatcher_key.clone(),
         }
     }
 

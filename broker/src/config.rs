@@ -111,6 +111,15 @@ pub struct ServeFlags {
         value_name = "true|false"
     )]
     pub allow_bench: Option<bool>,
+    /// Let people and programs with an access token use the command line over HTTPS [default: off]
+    #[arg(
+        long,
+        env = "OUTHAUL_ALLOW_ACCESS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "true|false"
+    )]
+    pub allow_access: Option<bool>,
     /// Days that the journal keeps records; 0 is for ever [default: 30]
     #[arg(long, env = "OUTHAUL_JOURNAL_KEEP_DAYS", value_name = "DAYS")]
     pub journal_keep_days: Option<u64>,
@@ -155,6 +164,8 @@ pub struct RawConfig {
     pub allow_readers: Option<bool>,
     /// Whether load tests are let in.
     pub allow_bench: Option<bool>,
+    /// Whether access tokens are taken over HTTPS.
+    pub allow_access: Option<bool>,
     /// Ranges of addresses that a PROXY header comes from.
     pub proxy_protocol_from: Option<Vec<String>>,
     /// What to log.
@@ -279,6 +290,7 @@ impl RawConfig {
             disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
             allow_readers: self.allow_readers.or(below.allow_readers),
             allow_bench: self.allow_bench.or(below.allow_bench),
+            allow_access: self.allow_access.or(below.allow_access),
             proxy_protocol_from: self.proxy_protocol_from.or(below.proxy_protocol_from),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -345,6 +357,7 @@ impl From<ServeFlags> for RawConfig {
             disk_reserve_mib: flags.disk_reserve_mib,
             allow_readers: flags.allow_readers,
             allow_bench: flags.allow_bench,
+            allow_access: flags.allow_access,
             proxy_protocol_from: flags.proxy_protocol_from,
             log: flags.log,
             log_format: flags.log_format,
@@ -399,6 +412,7 @@ impl TryFrom<RawConfig> for Config {
             admitted: Admitted {
                 readers: raw.allow_readers.unwrap_or(false),
                 bench: raw.allow_bench.unwrap_or(false),
+                access: raw.allow_access.unwrap_or(false),
             },
             proxy_protocol_from: parse_networks(&raw.proxy_protocol_from.unwrap_or_default())?,
             retention: raw.journal.unwrap_or_default().try_into()?,

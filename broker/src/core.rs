@@ -1,5 +1,6 @@
 //! What the broker decides: plain functions and values. No clock, no files, no sockets.
 
+pub mod access;
 pub mod acl;
 pub mod audit;
 pub mod backup;
@@ -7,6 +8,7 @@ pub mod bundle;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;
+pub mod disclosed;
 pub mod exchange;
 pub mod expiry;
 pub mod gate;

@@ -4,6 +4,7 @@
 //! The journal comes first and the store follows it: what a crash leaves out of the store is put there from the journal at the
 //! next start. A change of rights is in the audit trail before it takes effect.
 
+mod access;
 mod apply;
 mod certificate;
 mod clerk;
@@ -36,8 +37,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     core::{
+        access::Accounts as AccessAccounts,
         challenge::Challenges,
         dedup::StreamTable,
+        disclosed::Disclosed,
         exchange::HostKey,
         hosts::HostState,
         incarnation::History,
@@ -52,12 +55,14 @@ use crate::{
         clock,
         journal::Journal,
         keys::fill_random,
+        places::Places,
         room::Room,
         router::Router,
         store::{Store, Trouble},
     },
 };
 
+pub use access::{NewAccessToken, Peer};
 pub(crate) use apply::Extra;
 pub use command::SubmitError;
 pub use health::Health;
@@ -147,23 +152,6 @@ pub enum Accepted {
     Failed,
 }
 
-/// Who is at the other end of the local socket, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its user id.
-    pub uid: u32,
-    /// Its process id, where the kernel tells.
-    pub pid: Option<i32>,
-}
-
-impl Peer {
-    /// As the audit trail names it.
-    #[must_use]
-    pub fn actor(&self) -> String {
-        format!("uid:{}", self.uid)
-    }
-}
-
 /// Whose rights were taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withdrawn {
@@ -193,6 +181,8 @@ pub struct Parts {
     pub journal: Journal,
     /// The same of load tests, where they are let in.
     pub bench: Option<Journal>,
+    /// How far each reader got.
+    pub places: Places,
     /// What kinds of readers are let in.
     pub admitted: Admitted,
     /// What the journal keeps at the most.
@@ -230,6 +220,10 @@ struct Inner {
     exchanges: Semaphore,
     hosts: RwLock<BTreeMap<HostId, Standing>>,
     readers: RwLock<Accounts>,
+    access: RwLock<AccessAccounts>,
+    /// Whenever these are others.
+    access_changed: watch::Sender<()>,
+    disclosed: Mutex<Disclosed>,
     tables: Mutex<Tables>,
     presence: Mutex<Presence>,
     /// When each host was last heard, since this start or by the journal.
@@ -303,6 +297,14 @@ impl Plane {
             exchanges: Semaphore::new(EXCHANGES_MAX),
             hosts: RwLock::new(identity::load(&parts.store).context("read hosts")?),
             readers: RwLock::new(parts.store.reader_accounts().context("read readers")?),
+            access: RwLock::new(
+                parts
+                    .store
+                    .access_accounts()
+                    .context("read access tokens")?,
+            ),
+            access_changed: watch::Sender::default(),
+            disclosed: Mutex::default(),
             tables: Mutex::default(),
             presence: Mutex::default(),
             seen: Mutex::default(),
@@ -329,6 +331,11 @@ impl Plane {
                 store.take_sessions_back(journal.next_offset(), is_bench)?;
             }
         }
+        let sessions = plane.store().kept_sessions()?;
+        let places = &plane.inner.parts.places;
+        places
+            .keep_only(&sessions)
+            .context("tidy the places of readers")?;
         plane.look_at_clock();
         tokio::spawn(clerk::run(Arc::downgrade(&plane.inner), errands_received));
         tokio::spawn(health::watch_room(Arc::downgrade(&plane.inner)));

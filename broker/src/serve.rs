@@ -25,8 +25,9 @@ use crate::{
         journal::Journal,
         keys::{DataDir, SigningKeys},
         listener,
-        local::LocalSocket,
+        local::{self, LocalSocket},
         metrics::Metrics,
+        places::Places,
         registry::{End, Registry, close_withdrawn},
         room::Room,
         router::Router,
@@ -83,6 +84,7 @@ struct Opened {
     room: Room,
     journal: Journal,
     bench: Option<Journal>,
+    places: Places,
     keys: SigningKeys,
     certificates: Certificates,
 }
@@ -110,6 +112,7 @@ impl Broker {
             room: opened.room,
             journal: opened.journal,
             bench: opened.bench,
+            places: opened.places,
             admitted: config.admitted,
             retention: config.retention,
             router,
@@ -250,6 +253,7 @@ fn open_in(
         true => Some(Journal::open_bench(&directory.bench(), config.durability)?),
         false => None,
     };
+    let places = Places::open(&directory.places()).context("open the places of readers")?;
     let keys = SigningKeys::open(directory)?;
     let certificates = Certificates::open(directory, &address.name, &config.tls, clock::unix())?;
     // The store is the mark that the directory has been used: after the keys.
@@ -261,6 +265,7 @@ fn open_in(
         room: room.clone(),
         journal,
         bench,
+        places,
         keys,
         certificates,
     })
@@ -300,7 +305,11 @@ async fn serve_gate(
     (certificates, proxies): (Arc<Certificates>, Vec<Network>),
     mut stopped: watch::Receiver<bool>,
 ) {
-    let web = Web::new(&gate);
+    let api = gate.plane.admitted().access.then(|| {
+        let (plane, metrics) = (gate.plane.clone(), Arc::clone(&gate.metrics));
+        local::remote(plane, metrics, Arc::clone(&certificates), stopped.clone())
+    });
+    let web = Web::new(&gate, api);
     let serve_http = move |stream, _peer, stay| {
         let web = web.clone();
         async move { web.serve(stream, stay).await }

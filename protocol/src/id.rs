@@ -89,6 +89,10 @@ id!(
     ReaderName
 );
 id!(
+    /// A person or program with an access token, as the broker's owner calls it.
+    AccessName
+);
+id!(
     /// A read-only directory on the host that its owner's policy lists.
     SourceName
 );

@@ -12,6 +12,7 @@
 #[macro_use]
 mod int_map;
 
+pub mod access_token;
 pub mod bundle;
 pub mod cbor;
 pub mod command;

@@ -154,6 +154,8 @@ pub(crate) fn for_each(
 
 /// Makes an image's files below `place`, which is empty.
 pub(crate) fn make(image: &Image, place: &Path) -> anyhow::Result<()> {
+    // A power cut is the end of a boot, and what counts in that boot only is of no use after it; here it goes on.
+    let is_of_this_boot = |path: &str| path.split('/').any(|name| name == "places");
     for directory in &image.directories {
         let path = place.join(directory);
         fs::DirBuilder::new()
@@ -162,6 +164,9 @@ pub(crate) fn make(image: &Image, place: &Path) -> anyhow::Result<()> {
             .context("make a directory of an image")?;
     }
     for (file, content) in &image.files {
+        if is_of_this_boot(file) {
+            continue;
+        }
         let mut options = fs::OpenOptions::new();
         let mut file = options
             .write(true)

@@ -11,6 +11,7 @@ use broker::{
         clock,
         journal::{Durability, Filter, Item, Journal, OwnedRecord},
         keys::{DataDir, SigningKeys},
+        places::Places,
         room::Room,
         router::{self, Router},
         store::{
@@ -126,9 +127,11 @@ impl Recovery {
             store: Store::open(&directory.store())?,
             journal,
             bench: None,
+            places: Places::open(&directory.places())?,
             admitted: Admitted {
                 readers: true,
                 bench: false,
+                access: false,
             },
             retention: Limits::default(),
             room: Room::open(&place.join(DATA), 1)?,

@@ -183,7 +183,7 @@ impl Online {
                     Start::Offset(offset) => offset,
                     Start::Now | Start::Oldest => 0,
                 }),
-                Effect::Refused(_) | Effect::Unsubscribe | Effect::Skip(_) => {}
+                Effect::Refused(_) | Effect::Unsubscribe | Effect::Keep | Effect::Skip(_) => {}
                 Effect::Close(ending) => self.ending = Some(ending),
             }
         }
@@ -203,6 +203,7 @@ fn bench() -> Reader {
     let all = Admitted {
         readers: true,
         bench: true,
+        access: false,
     };
     let accounts = Accounts::from([(token.kid, account)]);
     check(token.to_text().as_bytes(), &accounts, all, UNIX).unwrap()

@@ -6,6 +6,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod access;
 mod backup;
 mod bad_input;
 mod boundary;
@@ -16,6 +17,7 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod secrets;
 mod sse;
 mod stream;
 mod token;

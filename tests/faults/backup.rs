@@ -270,7 +270,7 @@ fn a_broker_goes_on_from_its_backup_and_says_what_is_gone() {
     world.start_broker().unwrap();
     let mut read = BTreeMap::new();
     let mut told = Vec::new();
-    for message in reading.join().unwrap() {
+    for message in reading.join().unwrap().messages {
         assert_eq!(
             message.incarnation,
             if message.offset < first { 1 } else { 2 }

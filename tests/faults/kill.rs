@@ -104,7 +104,7 @@ fn what_was_acknowledged_is_there_exactly_once_after_every_kill() {
         }
     }
 
-    // The reader: every offset, and what came twice came the same.
+    // The reader: every offset; what came twice came the same, said so, and was not acknowledged.
     let last = records.last().unwrap().offset;
     wait::until("the reader to be through", || {
         (progress.last.load(Ordering::Relaxed) >= last).then_some(())
@@ -115,9 +115,16 @@ fn what_was_acknowledged_is_there_exactly_once_after_every_kill() {
     world.start_broker().unwrap();
     let mut read = BTreeMap::new();
     let mut repeats = 0;
-    for message in reading.join().unwrap() {
+    let reading = reading.join().unwrap();
+    let needless = reading.needless;
+    assert!(
+        needless.is_empty(),
+        "acknowledged, and came again: {needless:?}"
+    );
+    for message in reading.messages {
         assert_eq!(message.gap, None);
         let before = read.insert(message.offset, message.payload.clone());
+        assert!(before.is_none() || message.is_repeat);
         repeats += u64::from(before.is_some());
         assert!(before.is_none_or(|before| before == message.payload));
     }

@@ -1,6 +1,7 @@
 //! A reader over MQTT whose session is kept: it takes every message, acknowledges it, and comes back.
 
 use std::{
+    collections::VecDeque,
     num::NonZeroU16,
     path::PathBuf,
     sync::{
@@ -26,6 +27,17 @@ pub(crate) struct Progress {
     pub(crate) last: AtomicU64,
     /// When its connection breaks, it does not come back.
     pub(crate) is_over: AtomicBool,
+}
+
+/// What one connection after the other brought.
+#[derive(Default)]
+pub(crate) struct Read {
+    /// Every message in the order it came, repeats and all.
+    pub(crate) messages: Vec<Message>,
+    /// One past the last offset whose acknowledgement the broker is known to have taken: it answered a ping behind it.
+    confirmed: u64,
+    /// Offsets that came again although their acknowledgement was taken.
+    pub(crate) needless: Vec<u64>,
 }
 
 /// What a reader needs.
@@ -60,26 +72,35 @@ impl Reader {
         assert!(matches!(&said, Said::SubAck(codes) if codes == &[1]));
     }
 
-    /// Every message in the order it came, repeats and all, until the test is over.
-    pub(crate) fn run(&self, shared: &Arc<Progress>) -> Vec<Message> {
-        let mut messages = Vec::new();
+    /// Reads until the test is over.
+    pub(crate) fn run(&self, shared: &Arc<Progress>) -> Read {
+        let mut read = Read::default();
         while !shared.is_over.load(Ordering::Relaxed) {
             // Its connection breaks with the broker.
-            let _ = self.read(shared, &mut messages);
+            let _ = self.read(shared, &mut read);
         }
-        messages
+        read
     }
 
-    fn read(&self, shared: &Progress, messages: &mut Vec<Message>) -> anyhow::Result<()> {
+    fn read(&self, shared: &Progress, read: &mut Read) -> anyhow::Result<()> {
         let mut client = wait::until("the broker to take a reader", || self.dial().ok());
+        let mut pinged = VecDeque::new();
         loop {
-            let message = client.receive_message()?;
-            let id = message.id;
-            shared.last.fetch_max(message.offset, Ordering::Relaxed);
-            messages.push(message);
+            let Some(message) = client.receive_message_or_pong()? else {
+                read.confirmed = pinged.pop_front().unwrap_or(read.confirmed);
+                continue;
+            };
+            let (id, offset) = (message.id, message.offset);
+            if offset < read.confirmed {
+                read.needless.push(offset);
+            }
+            shared.last.fetch_max(offset, Ordering::Relaxed);
+            read.messages.push(message);
             if let Some(id) = id {
                 let ack = Ack::puback(id, ReasonCode::SUCCESS);
                 client.send(&ClientPacket::Ack(ack))?;
+                client.send(&ClientPacket::PingReq)?;
+                pinged.push_back(offset + 1);
             }
         }
     }

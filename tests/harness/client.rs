@@ -13,8 +13,8 @@ use protocol::{
     key::{Role, Secret},
     limits::PACKET_BYTES_MAX,
     mqtt::{
-        Auth, ClientPacket, Connect, PacketId, ReasonCode, ServerPacket, Version, decode_server,
-        frame,
+        Auth, ClientPacket, Connect, Delivery, PacketId, ReasonCode, ServerPacket, Version,
+        decode_server, frame,
     },
     possession,
 };
@@ -116,6 +116,8 @@ pub enum Said {
 pub struct Message {
     /// Names it in the acknowledgement; none at QoS 0.
     pub id: Option<PacketId>,
+    /// It may have been sent before.
+    pub is_repeat: bool,
     /// Its offset in the journal.
     pub offset: u64,
     /// The incarnation that gave it.
@@ -215,26 +217,41 @@ impl Client {
     /// If the connection ends, or nothing comes in time.
     pub fn receive_message(&mut self) -> anyhow::Result<Message> {
         loop {
+            if let Some(message) = self.receive_message_or_pong()? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next message for a reader, or none for a PINGRESP; whatever else comes is passed over.
+    ///
+    /// # Errors
+    /// If the connection ends, or nothing comes in time.
+    pub fn receive_message_or_pong(&mut self) -> anyhow::Result<Option<Message>> {
+        loop {
             let bytes = self.packets.receive()?;
             let frame = frame(&bytes, bytes.len()).ok().flatten();
             let packet = decode_server(&frame.context("read a packet")?, Version::V5)
                 .map_err(|error| anyhow::anyhow!("{error}"))?;
-            let ServerPacket::Publish(publish) = packet else {
-                continue;
+            let publish = match packet {
+                ServerPacket::Publish(publish) => publish,
+                ServerPacket::PingResp => return Ok(None),
+                _ => continue,
             };
             let property = |name| {
                 let mut properties = publish.properties.user_properties.iter();
                 let found = properties.find(|(key, _)| *key == name);
                 found.map(|(_, value)| value)
             };
-            return Ok(Message {
+            return Ok(Some(Message {
                 id: publish.delivery.packet_id(),
+                is_repeat: matches!(publish.delivery, Delivery::AtLeastOnce { dup: true, .. }),
                 offset: property("offset").context("no offset")?.parse()?,
                 incarnation: property("incarnation").context("no incarnation")?.parse()?,
                 gap: property("gap").map(str::to_owned),
                 withdrawn: property("withdrawn").map(str::to_owned),
                 payload: publish.payload.to_vec(),
-            });
+            }));
         }
     }
 

@@ -31,6 +31,10 @@ pub struct World {
     pub public_name: Option<String>,
     /// The engine's socket, if not the usual one.
     pub engine_socket: Option<PathBuf>,
+    /// Where the broker listens, if something else listens on `port` and passes on what comes.
+    pub listen_port: Option<u16>,
+    /// More flags of operator and egress, from their next start on.
+    pub agent_more: Vec<String>,
     /// More flags of `outhaul serve`, from its next start on.
     pub broker_flags: Vec<String>,
     broker: Option<Child>,
@@ -99,6 +103,8 @@ impl World {
             listen: "127.0.0.1".to_owned(),
             public_name: Some("localhost".to_owned()),
             engine_socket: None,
+            listen_port: None,
+            agent_more: Vec::new(),
             broker_flags: Vec::new(),
             broker: None,
             operator: None,
@@ -170,7 +176,7 @@ impl World {
             "--data-dir".to_owned(),
             self.path("broker").to_string_lossy().into_owned(),
             "--listen".to_owned(),
-            format!("{}:{}", self.listen, self.port),
+            format!("{}:{}", self.listen, self.listen_port.unwrap_or(self.port)),
         ];
         if let Some(name) = &self.public_name {
             arguments.extend([
@@ -272,6 +278,7 @@ impl World {
                 socket.to_string_lossy().into_owned(),
             ]);
         }
+        flags.extend(self.agent_more.iter().cloned());
         flags
     }
 
@@ -525,7 +532,11 @@ fn end(child: &mut Option<Child>) {
     }
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// A port that nobody uses now.
+///
+/// # Errors
+/// If the system has none.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -12,7 +12,8 @@ const ORDINARY: [&str; 4] = [
     "writing failed",
 ];
 /// The counters of refusals. Those with labels have a series for each reason.
-const REFUSALS: [&str; 10] = [
+const REFUSALS: [&str; 11] = [
+    "outhaul_gate_requests_refused_total",
     "outhaul_gate_streams_refused_total",
     "outhaul_gate_connections_ended_total",
     "outhaul_gate_packets_refused_total",

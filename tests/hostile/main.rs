@@ -12,6 +12,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod access;
 mod bearer;
 mod bystander;
 mod bytes;
@@ -21,7 +22,6 @@ mod counters;
 mod more;
 mod publish;
 mod readers;
-mod secrets;
 mod site;
 mod sse;
 mod subscribe;

@@ -20,7 +20,9 @@ use protocol::{
 use rustls::ClientConfig;
 use tests::{
     client::tls_config,
-    enroll, local, wait,
+    enroll, local,
+    secrets::Secrets,
+    wait,
     world::{BrokerTerms, World},
 };
 use zeroize::Zeroizing;
@@ -29,7 +31,6 @@ use crate::{
     bystander::Bystander,
     bytes::{Hello, auth},
     counters::{Counters, Expected},
-    secrets::Secrets,
     wire::Wire,
 };
 
@@ -456,7 +457,7 @@ impl Site {
     /// No secret was written down, and nothing panicked.
     pub(crate) fn is_discreet(&self) {
         let (log, data) = (self.world.path("log"), self.world.path("broker"));
-        let found = self.secrets.found_below(&[&log, &data]);
+        let found = self.secrets.found_below(&[&log, &data]).unwrap();
         assert!(found.is_empty(), "secrets were written: {found:?}");
         let log = self.world.log("broker");
         assert!(!log.contains("panicked"), "something panicked");

@@ -400,7 +400,7 @@ impl Link {
                 Effect::Store { ticket, .. } => self.questions.stores.push(ticket),
                 Effect::Subscribe(_) => self.questions.attach = true,
                 Effect::Follow { from, .. } => self.journal.asked = Some(from),
-                Effect::Unsubscribe | Effect::Skip(_) | Effect::Refused(_) | Effect::Close(_) => {}
+                Effect::Unsubscribe | Effect::Keep | Effect::Skip(_) | Effect::Refused(_) | Effect::Close(_) => {}
             }
         }
         let version = self.version();

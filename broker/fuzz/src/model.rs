@@ -397,7 +397,7 @@ impl Model {
                 }
             }
             (
-                Effect::CheckReader(_) | Effect::Follow { .. },
+                Effect::CheckReader(_) | Effect::Follow { .. } | Effect::Keep,
                 Cause::Packet(..) | Cause::Admitted(Some(_)),
             )
             | (Effect::Admit { .. }, Cause::VerdictReader(_))

@@ -138,6 +138,7 @@ pub fn reader(twists: u8, now: UnixMillis) -> Reader {
     let all = Admitted {
         readers: true,
         bench: true,
+        access: false,
     };
     let accounts = Accounts::from([(token.kid, account)]);
     check(token.to_text().as_bytes(), &accounts, all, now).expect("its own token")

@@ -1,24 +1,21 @@
-//! HTTP/1.1 to the broker over its unix socket: one connection for each request, every answer bounded, streams read piece by piece.
+//! HTTP/1.1 to the broker, over its unix socket or over HTTPS: one connection for each request, every answer bounded, streams read
+//! piece by piece.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header::{CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
-use super::terminal::one_line;
+use super::{reach::Reach, terminal::one_line};
 
 /// The longest answer that is not a stream, in bytes: ten thousand sandboxes, or a year of a host's keys, with room.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -40,11 +37,19 @@ pub(crate) enum Unreachable {
         .0.display()
     )]
     Missing(PathBuf),
+    /// Nobody takes a connection there.
+    #[error("no broker answers at {place}: {reason}")]
+    Away {
+        /// Where.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
     /// It broke off or did not answer in time.
-    #[error("the broker at {} broke off: {reason}", .socket.display())]
+    #[error("the broker at {place} broke off: {reason}")]
     Broken {
         /// Where.
-        socket: PathBuf,
+        place: String,
         /// How.
         reason: String,
     },
@@ -63,13 +68,21 @@ pub(crate) struct Refused {
 /// Talks to one broker.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    reach: Arc<Reach>,
 }
 
 impl Client {
     /// Talks to the broker behind `socket`; connects when asked something.
+    #[cfg(test)]
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self::through(Reach::Socket(socket))
+    }
+
+    /// Talks to the broker that is reached this way; connects when asked something.
+    pub(crate) fn through(reach: Reach) -> Self {
+        Self {
+            reach: Arc::new(reach),
+        }
     }
 
     /// Asks for something.
@@ -110,14 +123,14 @@ impl Client {
         let response = self.send(Method::GET, path, None).await?;
         Ok(Stream {
             body: response.into_body(),
-            socket: self.socket.clone(),
+            reach: Arc::clone(&self.reach),
         })
     }
 
     /// The error of a broker that stopped in the middle.
     pub(crate) fn broke_off(&self, reason: &str) -> anyhow::Error {
         Unreachable::Broken {
-            socket: self.socket.clone(),
+            place: self.reach.to_string(),
             reason: reason.to_owned(),
         }
         .into()
@@ -132,7 +145,10 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, "localhost");
+            .header(HOST, self.reach.host());
+        if let Some(token) = self.reach.token() {
+            request = request.header(AUTHORIZATION, bearer(token)?);
+        }
         let body = match body {
             Some((media_type, body)) => {
                 request = request.header(CONTENT_TYPE, media_type);
@@ -142,7 +158,7 @@ impl Client {
         };
         let request = request.body(Full::new(body)).context("build request")?;
         let exchange = async {
-            let stream = self.connect().await?;
+            let stream = self.reach.connect().await?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(|error| self.broken(&error))?;
@@ -157,19 +173,6 @@ impl Client {
         } else {
             Err(self.refusal(response).await?)
         }
-    }
-
-    async fn connect(&self) -> anyhow::Result<UnixStream> {
-        UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    Unreachable::Missing(self.socket.clone()).into()
-                }
-                io::ErrorKind::PermissionDenied => closed(&self.socket),
-                _ => anyhow::Error::new(error)
-                    .context(format!("connect to broker at {}", self.socket.display())),
-            })
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> anyhow::Result<T> {
@@ -195,7 +198,13 @@ impl Client {
             },
             Err(_) => Refused {
                 code: "unknown".to_owned(),
-                message: format!("the broker answered {status}"),
+                message: match self.reach.token() {
+                    Some(_) if status == StatusCode::NOT_FOUND => {
+                        "the broker takes no access tokens: its owner turns them on with `outhaul serve --allow-access`"
+                            .to_owned()
+                    }
+                    _ => format!("the broker answered {status}"),
+                },
             },
         };
         Ok(refused.into())
@@ -209,7 +218,7 @@ impl Client {
             .await
             .unwrap_or_else(|_| {
                 Err(Unreachable::Broken {
-                    socket: self.socket.clone(),
+                    place: self.reach.to_string(),
                     reason: format!("no answer in {} s", ANSWER_WAIT.as_secs()),
                 }
                 .into())
@@ -217,7 +226,7 @@ impl Client {
     }
 
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
-        broken(&self.socket, error)
+        broken(&self.reach, error)
     }
 }
 
@@ -225,7 +234,7 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Stream {
     body: Incoming,
-    socket: PathBuf,
+    reach: Arc<Reach>,
 }
 
 impl Stream {
@@ -239,7 +248,7 @@ impl Stream {
                         return Ok(Some(piece));
                     }
                 }
-                Some(Err(error)) => return Err(broken(&self.socket, &error)),
+                Some(Err(error)) => return Err(broken(&self.reach, &error)),
             }
         }
     }
@@ -261,7 +270,7 @@ struct Said {
     message: String,
 }
 
-fn broken(socket: &Path, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+fn broken(reach: &Reach, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
     // The outermost says "connection error"; what helps is underneath.
     let mut reason = error.to_string();
     let mut source = error.source();
@@ -270,29 +279,19 @@ fn broken(socket: &Path, error: &(dyn std::error::Error + 'static)) -> anyhow::E
         source = inner.source();
     }
     Unreachable::Broken {
-        socket: socket.to_owned(),
+        place: reach.to_string(),
         reason,
     }
     .into()
 }
 
-/// Says whose the socket is that may not be used: its own owner, or that of the directory that hides it.
-fn closed(socket: &Path) -> anyhow::Error {
-    use std::os::unix::fs::MetadataExt as _;
-    let owner = socket
-        .ancestors()
-        .find_map(|path| Some((path, path.metadata().ok()?.uid())));
-    match owner {
-        Some((path, uid)) => {
-            let name = if uid == 0 { " (root)" } else { "" };
-            anyhow::anyhow!(
-                "permission denied at {}: {} belongs to user {uid}{name}, and the broker serves its owner only; run this as that user",
-                socket.display(),
-                path.display(),
-            )
-        }
-        None => anyhow::anyhow!("permission denied at {}", socket.display()),
-    }
+/// RFC 6750, §2.1; marked as a secret for whoever prints headers.
+fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| anyhow::anyhow!("the access token is no text for a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -403,14 +402,5 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         let error = client.get::<serde_json::Value>("/").await.unwrap_err();
         assert!(is_unreachable(&error), "a socket that nobody listens on");
-    }
-
-    #[test]
-    fn a_closed_socket_names_its_owner() {
-        let error = closed(Path::new("/no-such-directory/outhaul.sock"));
-        assert!(
-            error.to_string().contains("/ belongs to user 0 (root)"),
-            "{error}"
-        );
     }
 }

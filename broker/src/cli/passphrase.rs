@@ -44,10 +44,11 @@ fn first_line(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+/// Asks at the terminal, without showing what is typed.
+pub(crate) fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
         bail!(
-            "there is no terminal to ask for a passphrase: name a file that holds it with --passphrase-file"
+            "there is no terminal to ask for a secret: name a file that holds it (--passphrase-file, --token-file)"
         );
     };
     let asked = || -> anyhow::Result<Zeroizing<String>> {
@@ -59,7 +60,7 @@ fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
         (&terminal).write_all(b"\n")?;
         Ok(first_line(&line))
     };
-    asked().context("read passphrase from the terminal")
+    asked().context("read from the terminal")
 }
 
 /// A terminal that does not show what is typed, until this is dropped.

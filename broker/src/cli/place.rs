@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use zeroize::Zeroizing;
 
 use crate::config;
 
@@ -94,6 +95,19 @@ pub(crate) fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> anyhow::Result<
         .with_context(|| format!("write {}", path.display()))
 }
 
+/// Writes a token that was just made to a new file of its owner's alone.
+pub(crate) fn write_token(path: &Path, token: &str) -> anyhow::Result<()> {
+    let text = Zeroizing::new(format!("{token}\n"));
+    write_new(path, 0o600, text.as_bytes())?;
+    match path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        Some(parent) => sync_dir(parent),
+        None => sync_dir(Path::new(".")),
+    }
+}
+
 /// Waits until the names in a directory are on the disk.
 pub(crate) fn sync_dir(path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(path)
@@ -145,5 +159,16 @@ mod tests {
         assert!(write_new(&path, 0o600, b"two").is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_token_is_written_closed_to_others_and_over_nothing() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("siem.token");
+        write_token(&path, "ort1_x").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ort1_x\n");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_token(&path, "ort1_y").is_err());
     }
 }

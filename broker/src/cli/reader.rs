@@ -1,6 +1,6 @@
 //! `outhaul reader`: who may read over the network, by a token.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use protocol::id::{HostId, ReaderName};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Context, place, units};
+use super::{Context, login::ends, place, units};
 use crate::shell::clock;
 
 #[derive(Debug, clap::Subcommand)]
@@ -125,7 +125,7 @@ async fn add(context: &Context, args: &AddArgs) -> anyhow::Result<u8> {
         .await
         .with_context(|| format!("add reader {}", args.name))?;
     let token = Zeroizing::new(made.token);
-    if let Err(error) = write_token(&args.output, &token) {
+    if let Err(error) = place::write_token(&args.output, &token) {
         // Nobody has the token: a reader without one is of no use.
         let undone: anyhow::Result<serde_json::Value> = context
             .client
@@ -160,18 +160,6 @@ async fn add(context: &Context, args: &AddArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn write_token(path: &Path, token: &str) -> anyhow::Result<()> {
-    let text = Zeroizing::new(format!("{token}\n"));
-    place::write_new(path, 0o600, text.as_bytes())?;
-    match path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        Some(parent) => place::sync_dir(parent),
-        None => place::sync_dir(Path::new(".")),
-    }
-}
-
 async fn list(context: &Context) -> anyhow::Result<u8> {
     let Readers { readers } = context
         .client
@@ -191,14 +179,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
                 (Some(host), None) => host,
                 (None, _) => "all".to_owned(),
             };
-            let ends = if reader.expires_ms <= now.0 {
-                "ended".to_owned()
-            } else {
-                format!(
-                    "in {} days",
-                    (reader.expires_ms - now.0).div_ceil(86_400_000)
-                )
-            };
+            let ends = ends(reader.expires_ms, now.0);
             vec![
                 reader.name,
                 reader.may.join(","),
@@ -235,22 +216,5 @@ impl What {
             Self::Reports => "reports",
             Self::Metrics => "metrics",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_token_is_written_closed_to_others_and_over_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("siem.token");
-        write_token(&path, "ort1_x").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ort1_x\n");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write_token(&path, "ort1_y").is_err());
     }
 }

@@ -103,7 +103,8 @@ fn say(
             "data_dir": args.data_dir, "backup": manifest.id, "backup_ms": manifest.made_ms,
             "incarnation": next.number, "incarnation_id": crate::core::backup::Hex(next.id),
             "first_offset": next.first, "withdrawn_from": manifest.end_offset,
-            "install_keys_retired": outcome.voided.install_keys, "new_keys": args.new_keys,
+            "install_keys_retired": outcome.voided.install_keys,
+            "access_tokens_revoked": outcome.voided.access_tokens, "new_keys": args.new_keys,
             "lost_records_of": lost.map(|lost| &lost.hosts), "lost_to": lost.map(|lost| lost.end),
         }))?;
         return Ok(0);
@@ -151,6 +152,12 @@ fn remarks(args: &RestoreArgs, outcome: &Outcome, made: &str) -> Vec<String> {
         remarks.push(format!(
             "{} unused install keys are void, since somebody may have used them after the backup: `outhaul host bundle NAME` makes new ones",
             outcome.voided.install_keys
+        ));
+    }
+    if outcome.voided.access_tokens > 0 {
+        remarks.push(format!(
+            "{} access tokens are void, since some may have been revoked after the backup: `outhaul access add NAME` makes new ones",
+            outcome.voided.access_tokens
         ));
     }
     if args.new_keys {

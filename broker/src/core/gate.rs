@@ -49,7 +49,7 @@ pub use connect::{
     CLIENT_ID_BYTES_MAX, CLIENT_PACKET_BYTES_MIN, KEEP_ALIVE_S_MAX, METHOD, SESSION_EXPIRY_S_MAX,
 };
 pub use effect::{Effect, Ending, Outcome};
-pub use feed::{Kept, Message, READ_FILTERS_MAX, Reads};
+pub use feed::{Kept, Message, Place, READ_FILTERS_MAX, Reads};
 pub use inbox::{QUIET_MAX, Ticket};
 pub use online::{FILTERS_MAX, REFUSALS_MAX, RENEWAL_WAIT, Target};
 pub use outbox::OUTPUT_BYTES_MAX;

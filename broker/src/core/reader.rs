@@ -166,6 +166,8 @@ pub struct Admitted {
     pub readers: bool,
     /// Bench principals.
     pub bench: bool,
+    /// People and programs with an access token, over HTTPS.
+    pub access: bool,
 }
 
 impl Admitted {

@@ -103,9 +103,13 @@ pub(super) async fn run(inner: Weak<Inner>, mut errands: mpsc::Receiver<Errand>)
                 client_id,
                 kept,
                 expires,
-            }) => plane
-                .store()
-                .keep_session(&name, &client_id, &kept, expires.0),
+            }) => {
+                let store = plane.store();
+                for gone in store.keep_session(&name, &client_id, &kept, expires.0)? {
+                    plane.inner.parts.places.forget(&name, &gone);
+                }
+                Ok(())
+            }
             Some(Errand::Say(_)) | None => make_round(plane),
         });
         if let Err(error) = work.await {
@@ -131,7 +135,9 @@ fn make_round(plane: &Plane) -> anyhow::Result<()> {
     plane.store().advance_time(now.0)?;
     plane.look_at_clock();
     plane.expire_launches(now)?;
-    plane.store().prune_sessions(now.0)?;
+    for (name, client_id) in plane.store().prune_sessions(now.0)? {
+        plane.inner.parts.places.forget(&name, &client_id);
+    }
     // A host takes a command until its end and a minute; an id is remembered for as long again.
     plane
         .store()

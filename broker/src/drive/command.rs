@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{Peer, Plane, apply::Extra};
 use crate::{
     core::{
+        access::Refusal,
         hosts::HostState,
         journal::{Entry, RecordKind},
     },
@@ -49,6 +50,9 @@ pub enum SubmitError {
         "the command is signed by a dispatcher that is not registered here: run `outhaul dispatcher init`"
     )]
     Dispatcher,
+    /// It is for another host than who hands it in may use.
+    #[error("the command is not for this token: {0}")]
+    OtherHost(Refusal),
     /// Its time is over, or it lives longer than any command may.
     #[error(
         "the command has expired, or would live longer than 7 days: check this machine's clock"
@@ -112,7 +116,7 @@ impl Plane {
         let _turn = self.inner.submitting.lock().await;
         let checking = bytes.clone();
         let checked = self
-            .blocking(move |plane| Ok(plane.check_command(&checking, peer)))
+            .blocking(move |plane| Ok(plane.check_command(&checking, &peer)))
             .await;
         let command = match checked.map_err(SubmitError::Failed)?? {
             Checked::Again(offset) => return Ok(offset),
@@ -148,8 +152,10 @@ impl Plane {
     }
 
     /// Whether a command may be taken; recorded in the audit trail if so. Blocks.
-    fn check_command(&self, bytes: &[u8], peer: Peer) -> Result<Checked, SubmitError> {
+    fn check_command(&self, bytes: &[u8], peer: &Peer) -> Result<Checked, SubmitError> {
         let claimed: Command = signed::peek(bytes).map_err(|_| SubmitError::Malformed)?;
+        // Before anything is looked up: whether there is such a host is not for this peer to know.
+        peer.reach(&claimed.host).map_err(SubmitError::OtherHost)?;
         let dispatchers = self.dispatcher_keys().map_err(SubmitError::Failed)?;
         let now = self.now();
         let verified = command::verify(bytes, &dispatchers, &claimed.host, now).map_err(
@@ -229,7 +235,7 @@ impl Plane {
         &self,
         command: &Command,
         signer: &Public<Dispatcher>,
-        peer: Peer,
+        peer: &Peer,
     ) -> anyhow::Result<()> {
         let (name, image) = match &command.order {
             Order::Launch(launch) => ("sandbox.launch_requested", Some(launch.image.as_str())),

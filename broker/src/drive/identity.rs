@@ -324,7 +324,7 @@ impl Plane {
         kind: HostKind,
         dispatchers: &[Public<Dispatcher>],
         reissue: bool,
-        peer: Peer,
+        peer: &Peer,
     ) -> Result<Added, AddError> {
         if dispatchers.is_empty() {
             return Err(AddError::NoDispatcher);
@@ -389,7 +389,7 @@ impl Plane {
         host: &HostId,
         dispatchers: &[Public<Dispatcher>],
         reissue: bool,
-        peer: Peer,
+        peer: &Peer,
     ) -> Result<Added, AddError> {
         let row = self
             .store()
@@ -415,7 +415,7 @@ impl Plane {
     ///
     /// # Errors
     /// The store failed.
-    pub fn unlock_host(&self, host: &HostId, peer: Peer) -> anyhow::Result<bool> {
+    pub fn unlock_host(&self, host: &HostId, peer: &Peer) -> anyhow::Result<bool> {
         let changed = self
             .store()
             .unlock_host(host.as_str(), &peer.actor(), self.now().0)?;
@@ -427,7 +427,7 @@ impl Plane {
     ///
     /// # Errors
     /// The store failed.
-    pub fn revoke_host(&self, host: &HostId, peer: Peer) -> anyhow::Result<bool> {
+    pub fn revoke_host(&self, host: &HostId, peer: &Peer) -> anyhow::Result<bool> {
         let changed = self
             .store()
             .revoke_host(host.as_str(), &peer.actor(), self.now().0)?;

@@ -81,12 +81,12 @@ impl Plane {
         // What is written now is sealed first: only sealed segments are rewritten.
         self.journal().roll().await?;
         let end = self.settled_end().await;
-        self.blocking(move |plane| plane.purge_below(&purge, end, peer))
+        self.blocking(move |plane| plane.purge_below(&purge, end, &peer))
             .await
             .context("purge")
     }
 
-    fn purge_below(&self, purge: &Purge, end: u64, peer: Peer) -> anyhow::Result<Purged> {
+    fn purge_below(&self, purge: &Purge, end: u64, peer: &Peer) -> anyhow::Result<Purged> {
         let now_ms = self.now().0;
         let (records, bytes) = self.count_purged_below(purge, end)?;
         let host = purge.host.as_str();

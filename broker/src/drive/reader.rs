@@ -2,14 +2,12 @@
 
 use std::{sync::PoisonError, time::Duration};
 
+use anyhow::Context as _;
 use protocol::{id::ReaderName, reader_token::ReaderToken, time::UnixMillis};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{
-    Accepted, Denied, Peer, Plane, Withdrawn,
-    clerk::{Errand, Note},
-};
+use super::{Accepted, Denied, Peer, Plane, Withdrawn, clerk::Errand};
 use crate::{
     core::{
         gate::Kept,
@@ -19,6 +17,7 @@ use crate::{
     shell::{
         journal::Journal,
         keys::fill_random,
+        places::PlaceFile,
         room::Waits,
         store::{NewReader, ReaderRow},
     },
@@ -46,14 +45,14 @@ impl Plane {
         name: &ReaderName,
         rights: Rights,
         life: Duration,
-        peer: Peer,
+        peer: &Peer,
     ) -> anyhow::Result<Option<NewToken>> {
         let (mut kid, mut secret) = ([0; 8], Zeroizing::new([0; 32]));
         fill_random(&mut kid)?;
         fill_random(&mut *secret)?;
         let token = ReaderToken::new(kid, secret);
         let now = self.now();
-        let expires = now.plus(life);
+        let expires = peer.outlive(now.plus(life));
         let new = NewReader {
             account: Account {
                 name: name.clone(),
@@ -76,7 +75,7 @@ impl Plane {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn remove_reader(&self, name: &ReaderName, peer: Peer) -> anyhow::Result<bool> {
+    pub fn remove_reader(&self, name: &ReaderName, peer: &Peer) -> anyhow::Result<bool> {
         let removed = self
             .store()
             .remove_reader(name, &peer.actor(), self.now().0)?;
@@ -208,7 +207,11 @@ impl Plane {
         let (name, client_id) = (name.clone(), client_id.to_owned());
         self.blocking(move |plane| {
             if resume {
-                return plane.store().kept_session(&name, &client_id, plane.now().0);
+                let kept = plane
+                    .store()
+                    .kept_session(&name, &client_id, plane.now().0)?;
+                let place = plane.inner.parts.places.read(&name, &client_id);
+                return Ok(kept.map(|kept| kept.at(place)));
             }
             // Looked at first: most who begin anew never had one, and a look costs no write.
             if plane.store().kept_session(&name, &client_id, 0)?.is_some() {
@@ -219,24 +222,39 @@ impl Plane {
         .await
     }
 
+    /// Where a reader's place is written down at every step; none if the disk refuses.
+    pub async fn take_place(
+        &self,
+        name: &ReaderName,
+        client_id: &str,
+        goes_on: bool,
+    ) -> Option<PlaceFile> {
+        let (name, client_id) = (name.clone(), client_id.to_owned());
+        let take = move |plane: &Self| {
+            let file = plane.inner.parts.places.take(&name, &client_id, goes_on);
+            file.context("open the file of a reader's place")
+        };
+        self.blocking(take)
+            .await
+            .inspect_err(|error| {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "a reader's place is not written down at every step: if this broker is killed, messages come to it twice");
+            })
+            .ok()
+    }
+
     /// Forgets a reader's session: it ended, and was not to be kept.
     pub async fn forget_session(&self, name: &ReaderName, client_id: &str) {
         let (name, client_id) = (name.clone(), client_id.to_owned());
-        let forget = move |plane: &Self| plane.store().forget_session(&name, &client_id);
+        let forget = move |plane: &Self| {
+            plane.store().forget_session(&name, &client_id)?;
+            plane.inner.parts.places.forget(&name, &client_id);
+            Ok(())
+        };
         if let Err(error) = self.blocking(forget).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "a reader's session was not forgotten");
         }
-    }
-
-    /// A reader began to read what sandboxes and hosts said: for the audit trail.
-    pub fn note_reading(&self, name: &ReaderName) {
-        self.note(Note {
-            time: self.now(),
-            name: "content.read",
-            subject: format!("reader:{name}"),
-            actor: format!("reader:{name}"),
-        });
     }
 
     /// Keeps a reader's session for `seconds` from now, in its own time.

@@ -29,10 +29,7 @@ use crate::shell::{
     store::{DispatcherRow, HostKind},
 };
 
-const PEER: Peer = Peer {
-    uid: 1000,
-    pid: None,
-};
+const PEER: Peer = Peer::Local { uid: 1000 };
 
 fn secret<R: protocol::key::Role>(byte: u8) -> Secret<R> {
     Secret::from_seed(&Zeroizing::new([byte; 32]))
@@ -68,6 +65,7 @@ async fn open_changed(place: &Path, change: impl FnOnce(&mut Parts)) -> Plane {
         room: Room::open(place, 1).unwrap(),
         journal: open_journal(place).await,
         bench: None,
+        places: Places::open(&place.join("places")).unwrap(),
         admitted: Admitted::default(),
         retention: crate::core::retention::Limits::default(),
         router: Router::spawn(router::default_config()).await.unwrap(),
@@ -90,7 +88,7 @@ async fn plane() -> (TempDir, Plane) {
         public_key: *secret::<Dispatcher>(2).public().as_bytes(),
         name: "ada".to_owned(),
         added_ms: 1,
-        added_by_uid: 1000,
+        added_by: "uid:1000".to_owned(),
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     (place, plane)
@@ -99,7 +97,7 @@ async fn plane() -> (TempDir, Plane) {
 fn bundle(plane: &Plane, reissue: bool) -> InstallKey {
     let dispatchers = [secret::<Dispatcher>(2).public()];
     let added = plane
-        .add_host(&edge(), HostKind::Docker, &dispatchers, reissue, PEER)
+        .add_host(&edge(), HostKind::Docker, &dispatchers, reissue, &PEER)
         .unwrap();
     assert!(added.bundle_toml.contains("broker.example:8443"));
     InstallKey::from_text(&added.install_key).unwrap()
@@ -434,7 +432,7 @@ async fn a_command_that_cannot_be_is_refused_with_its_reason() {
         submit(nothing).await,
         SubmitError::SandboxUnknown(..)
     ));
-    assert!(plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(plane.revoke_host(&edge(), &PEER).unwrap());
     assert!(matches!(
         submit(launch(&plane, 6, "build-9")).await,
         SubmitError::HostRevoked(_)

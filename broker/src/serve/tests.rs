@@ -16,9 +16,9 @@ use protocol::{
         CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Grant, Proof, Refusal, Refused, Request,
         sign_request,
     },
-    id::{CommandId, HostId, SandboxId},
+    id::{AccessName, CommandId, HostId, SandboxId},
     install_key::InstallKey,
-    key::{Dispatcher, Host, Role, Secret},
+    key::{self, Dispatcher, Host, Secret},
 };
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
@@ -29,11 +29,15 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::RawConfig;
+use crate::{
+    config::RawConfig,
+    core::access::{Rights, Role},
+    drive::Peer,
+};
 
 /// Nothing here takes as long.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,7 +62,12 @@ fn config(place: &Path) -> Config {
 }
 
 async fn start_in(place: TempDir) -> Running {
-    let broker = Broker::start(config(place.path())).await.unwrap();
+    let config = config(place.path());
+    start_with(place, config).await
+}
+
+async fn start_with(place: TempDir, config: Config) -> Running {
+    let broker = Broker::start(config).await.unwrap();
     let (listen, plane) = (broker.listen(), broker.plane().clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = tokio::spawn(broker.run(async {
@@ -129,6 +138,10 @@ impl Running {
         path: &str,
         body: Vec<u8>,
     ) -> (StatusCode, HeaderMap, Bytes) {
+        ask(self.dial(ca).await, method, path, body).await
+    }
+
+    async fn dial(&self, ca: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
@@ -142,11 +155,10 @@ impl Running {
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
         let stream = TcpStream::connect(self.listen).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(client))
+        TlsConnector::from(Arc::new(client))
             .connect(name, stream)
             .await
-            .unwrap();
-        ask(stream, method, path, body).await
+            .unwrap()
     }
 
     async fn stop(mut self) -> TempDir {
@@ -157,7 +169,7 @@ impl Running {
     }
 }
 
-fn secret<R: Role>(byte: u8) -> Secret<R> {
+fn secret<R: key::Role>(byte: u8) -> Secret<R> {
     Secret::from_seed(&Zeroizing::new([byte; 32]))
 }
 
@@ -351,7 +363,9 @@ async fn a_submitted_command_comes_back_from_the_records() {
             "broker.started",
             "dispatcher.added",
             "host.operator_bundle",
-            "sandbox.launch_requested"
+            "sandbox.launch_requested",
+            // Once, for everything.
+            "content.read"
         ]
     );
     for (method, path, expected, code) in [
@@ -515,6 +529,55 @@ async fn the_owner_sees_what_the_journal_keeps_and_purges_by_host() {
     assert_eq!(
         (&shown["next_offset"], &shown["dropped"]),
         (&json!(0), &json!([]))
+    );
+    broker.stop().await;
+}
+
+/// A stream of records over HTTPS, and all that came of it.
+async fn stream_of(broker: &Running, ca: &str, token: &str, query: &str) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = broker.dial(ca).await;
+    let request = format!(
+        "GET /v1/records{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut came = Vec::new();
+    // Broken off, TLS may end without a word too.
+    let _ = stream.read_to_end(&mut came).await;
+    came
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_records_ends_with_the_token_that_opened_it_and_never_as_if_it_were_whole() {
+    const LIFE: Duration = Duration::from_millis(1500);
+    let place = tempfile::tempdir().unwrap();
+    let mut config = config(place.path());
+    config.admitted.access = true;
+    let broker = start_with(place, config).await;
+    let bundle = add_host(&broker).await;
+    let ca = bundle["ca.crt"].as_str().unwrap();
+    let give = |name: &str, life| {
+        let rights = Rights {
+            role: Role::Viewer,
+            host: None,
+        };
+        let name = AccessName::new(name).unwrap();
+        let local = Peer::Local { uid: 0 };
+        let made = broker.plane.add_access(&name, rights, life, &local);
+        made.unwrap().unwrap().token.to_text()
+    };
+    let (short, long) = (give("short", LIFE), give("long", DEADLINE));
+    let last = b"\r\n0\r\n\r\n";
+    let whole = stream_of(&broker, ca, &long, "").await;
+    assert!(whole.starts_with(b"HTTP/1.1 200") && whole.ends_with(last));
+    let ended = timeout(DEADLINE, stream_of(&broker, ca, &short, "?follow=true"));
+    let ended = ended.await.unwrap();
+    assert!(ended.starts_with(b"HTTP/1.1 200") && !ended.ends_with(last));
+    let after = stream_of(&broker, ca, &short, "").await;
+    let after = String::from_utf8_lossy(&after).into_owned();
+    assert!(
+        after.starts_with("HTTP/1.1 401") && after.contains("token_expired"),
+        "{after}"
     );
     broker.stop().await;
 }

@@ -36,12 +36,13 @@ use tokio::{
 use super::{
     clock,
     metrics::Metrics,
+    places::PlaceFile,
     registry::{Registry, Seated},
     router::{CommandLink, Delivery},
 };
 use crate::{
     core::{
-        gate::{Effect, Ending, Offer, Outcome, Session},
+        gate::{Effect, Ending, Offer, Outcome, Place, Session},
         principal::Who,
     },
     drive::{Accepted, Plane},
@@ -118,8 +119,10 @@ struct Connection<S, G> {
     is_resumed: bool,
     /// When a reader's place is to be written down.
     keep_at: Option<Instant>,
-    /// The place that was written down last.
-    kept_place: Option<u64>,
+    /// The place that is in the store.
+    kept_place: Option<Place>,
+    /// Where its place is written down at every step.
+    place_file: Option<PlaceFile>,
 }
 
 /// What a connection has while its principal is online. Fields are dropped in this order: presence ends before the seat is free.
@@ -164,6 +167,7 @@ where
             is_resumed: false,
             keep_at: None,
             kept_place: None,
+            place_file: None,
         }
     }
 
@@ -251,6 +255,7 @@ where
                     });
                     self.session.subscribed(open.ok());
                 }
+                Effect::Keep => self.keep_now().await,
                 Effect::Unsubscribe => self.link = None,
                 Effect::Skip(count) => {
                     self.gate.metrics.skipped.add_many(count);

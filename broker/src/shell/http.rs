@@ -1,8 +1,9 @@
 //! HTTP/1.1: on the TLS port, for hosts and probes; and the way that any HTTP connection is served here.
 //!
-//! Three routes for strangers: `/livez`, `/readyz`, and the token exchange; and for readers `/metrics` and `/v1/events`, each for those
-//! that may. Everything is bounded: headers, bodies, and the wait for each.
+//! Three routes for strangers: `/livez`, `/readyz`, and the token exchange; for readers `/metrics` and `/v1/events`, each for those
+//! that may; and where the owner lets access tokens in, the control plane's API for their holders. Everything is bounded: headers, bodies, and the wait for each.
 
+mod access;
 mod events;
 mod pieces;
 
@@ -44,6 +45,7 @@ use crate::{
 };
 use events::Streams;
 
+pub(in crate::shell) use access::Visit;
 pub(in crate::shell) use pieces::{Broken, Pieces, body};
 
 /// How long the head of a request may take to arrive, and how long a connection may idle between two.
@@ -71,9 +73,9 @@ struct Site {
 }
 
 impl Web {
-    /// The routes, for those who come through `gate`.
+    /// The routes, for those who come through `gate`; and with `api` the control plane's, for holders of access tokens.
     #[must_use]
-    pub fn new(gate: &Gate) -> Self {
+    pub fn new(gate: &Gate, api: Option<Router>) -> Self {
         let site = Site {
             plane: gate.plane.clone(),
             registry: gate.registry.clone(),
@@ -90,6 +92,13 @@ impl Web {
             .layer(DefaultBodyLimit::max(EXCHANGE_BYTES_MAX))
             .layer(axum::middleware::from_fn(within_time))
             .with_state(site);
+        let routes = match api {
+            Some(api) => {
+                let (plane, metrics) = (gate.plane.clone(), Arc::clone(&gate.metrics));
+                routes.merge(access::guarded(api, plane, metrics))
+            }
+            None => routes,
+        };
         Self { routes }
     }
 

@@ -27,7 +27,7 @@ pub use extent::{Contents, Extent, Extents, Lost, begin_at, lost_after, read_thr
 pub use keep::{Inventory, Kept, Ledger, Order};
 pub use promise::Ticket;
 pub use purge::Purged;
-pub use reader::{Batch, Filter, Item, OwnedRecord, Reader};
+pub use reader::{Batch, Filter, Item, Live, OwnedRecord, Reader};
 pub use rewrite::{Fate, Gone};
 
 use crate::core::histogram::Histogram;

@@ -82,6 +82,12 @@ impl DataDir {
         self.root.join("journal")
     }
 
+    /// The directory of the places of readers.
+    #[must_use]
+    pub fn places(&self) -> PathBuf {
+        self.root.join("places")
+    }
+
     /// The directory of the journal's partition for load tests.
     #[must_use]
     pub fn bench(&self) -> PathBuf {

@@ -1,6 +1,8 @@
-//! The local API: HTTP/1.1 on a unix socket, for the command line. Whoever may open the socket governs the broker, so it is its
-//! owner's alone, and every change names the user id that the kernel gave.
+//! The API of the control plane: HTTP/1.1 on a unix socket, for the command line. Whoever may open the socket governs the broker, so it
+//! is its owner's alone, and every change names the user id that the kernel gave. The same routes serve holders of access tokens on the
+//! TLS port (`shell/http/access.rs`), each for what its role allows.
 
+mod access;
 mod answer;
 mod backup;
 mod certificate;
@@ -46,6 +48,25 @@ struct Api {
     certificates: Arc<Certificates>,
     streams: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
+}
+
+/// Streams of records at once for all access tokens: whoever is at the socket has their own.
+const REMOTE_STREAMS_MAX: usize = 96;
+
+/// The routes for holders of access tokens. Whoever serves them says who asks, by an [`Extension`] of [`Peer`].
+pub fn remote(
+    plane: Plane,
+    metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
+    stopping: watch::Receiver<bool>,
+) -> axum::Router {
+    route::served(Api {
+        plane,
+        metrics,
+        certificates,
+        streams: Arc::new(Semaphore::new(REMOTE_STREAMS_MAX)),
+        stopping,
+    })
 }
 
 /// The socket, open and not yet served.
@@ -154,9 +175,8 @@ fn clear(path: &Path) -> anyhow::Result<()> {
 
 fn peer_of(stream: &UnixStream) -> std::io::Result<Peer> {
     let credentials = stream.peer_cred()?;
-    Ok(Peer {
+    Ok(Peer::Local {
         uid: credentials.uid(),
-        pid: credentials.pid(),
     })
 }
 

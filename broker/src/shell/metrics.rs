@@ -59,6 +59,8 @@ pub struct Metrics {
     endings: Tally<(Option<ReasonCode>, &'static str)>,
     /// Packets that were answered with a refusal while their connection went on.
     packets: Tally<ReasonCode>,
+    /// Requests with a good access token that were refused all the same, by a word of ours.
+    requests_refused: Tally<&'static str>,
     /// Tokens that opened nothing, by a word of ours: the client is told none of this.
     tokens: Tally<&'static str>,
 }
@@ -83,6 +85,11 @@ impl Metrics {
     /// Counts a token that opened nothing.
     pub fn refuse_token(&self, why: &'static str) {
         self.tokens.add(why);
+    }
+
+    /// Counts a request that a good access token does not open.
+    pub fn refuse_request(&self, why: &'static str) {
+        self.requests_refused.add(why);
     }
 
     /// Counts a request for a stream of events that got none.
@@ -138,6 +145,14 @@ impl Metrics {
             "Tokens that opened nothing, by what the client is not told.",
         );
         for (why, count) in self.tokens.counts() {
+            page.sample(name, &[("why", why)], count);
+        }
+        let name = "outhaul_gate_requests_refused_total";
+        page.counter(
+            name,
+            "Requests with a good access token that were refused all the same, by why.",
+        );
+        for (why, count) in self.requests_refused.counts() {
             page.sample(name, &[("why", why)], count);
         }
         let name = "outhaul_gate_streams_ended_total";

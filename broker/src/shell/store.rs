@@ -3,6 +3,7 @@
 //! Every method blocks, and what it changed is on disk when it returns (write-ahead log, `synchronous=FULL`): call it
 //! through `spawn_blocking`. Every change of rights writes its row of the audit trail in the same transaction.
 
+mod access;
 mod audit;
 mod column;
 mod command;
@@ -17,6 +18,7 @@ mod schema;
 mod snapshot;
 mod trouble;
 
+pub use access::{AccessRow, AddedAccess, NewAccess};
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;

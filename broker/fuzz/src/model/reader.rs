@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    mqtt::{AckKind, ClientPacket, ConnAck, ReasonCode, SubAckKind, Version},
+    mqtt::{AckKind, ClientPacket, ConnAck, Kind, ReasonCode, SubAckKind, Version},
     time::Now,
 };
 
@@ -140,6 +140,10 @@ impl Model {
                 assert!(is_online || matches!(cause, Cause::Admitted(_)));
                 let (_, _, reading) = self.reader.as_mut().expect("readers read");
                 reading.follow_is_asked(*from, reads);
+            }
+            (Effect::Keep, Cause::Packet(Kind::Subscribe | Kind::Unsubscribe, Ok(_))) => {
+                let (_, _, reading) = self.reader.as_ref().expect("readers read");
+                assert!(is_online && reading.expiry_s > 0, "nothing is kept of it");
             }
             (Effect::Skip(count), Cause::Record(..)) => {
                 let (_, _, reading) = self.reader.as_mut().expect("readers read");

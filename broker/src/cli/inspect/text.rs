@@ -1,6 +1,7 @@
 //! What people copy: install keys, reader tokens, public keys, key files. A secret is never shown.
 
 use protocol::{
+    access_token::AccessToken,
     install_key::InstallKey,
     key::{Audit, Dispatcher, Holder, Host, Issuer, Public, Role, Sandbox, Secret},
     reader_token::ReaderToken,
@@ -19,6 +20,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Option<Inspection> {
     match words.trim().split('_').next()? {
         "ohk1" => Some(install_key(words)),
         "ort1" => Some(reader_token(words)),
+        "oat1" => Some(access_token(words)),
         Dispatcher::PREFIX => Some(key::<Dispatcher>(words, "dispatcher")),
         Issuer::PREFIX => Some(key::<Issuer>(words, "issuer")),
         Audit::PREFIX => Some(key::<Audit>(words, "audit")),
@@ -57,6 +59,24 @@ fn reader_token(words: &str) -> Inspection {
                 (
                     "secret",
                     text(&"not shown: whoever has it reads what it opens"),
+                ),
+            ];
+        }
+        Err(error) => found.check("check", Outcome::Bad, error.to_string()),
+    }
+    found
+}
+
+fn access_token(words: &str) -> Inspection {
+    let mut found = Inspection::new("access token", words.len());
+    match AccessToken::from_text(words) {
+        Ok(token) => {
+            found.check("check", Outcome::Good, "copied whole");
+            found.fields = vec![
+                ("kid", hex(&token.kid)),
+                (
+                    "secret",
+                    text(&"not shown: whoever has it uses the broker in its role"),
                 ),
             ];
         }

@@ -43,6 +43,9 @@ pub enum Effect {
         /// What to read.
         reads: Reads,
     },
+    /// Write down what [`super::Session::keep`] says before anything that is in [`super::Session::output`] goes out: what its reader is told of
+    /// its subscriptions must be true after a crash.
+    Keep,
     /// So many messages were larger than the client takes, and are not sent.
     Skip(usize),
     /// A packet was answered with this refusal, and the connection goes on: to be counted.
@@ -98,6 +101,7 @@ impl fmt::Debug for Effect {
             } => write!(f, "Store({ticket:?}, {} bytes)", payload.len()),
             Self::Subscribe(host) => write!(f, "Subscribe({host})"),
             Self::Unsubscribe => f.write_str("Unsubscribe"),
+            Self::Keep => f.write_str("Keep"),
             Self::Follow { from, .. } => write!(f, "Follow({from:?})"),
             Self::Skip(count) => write!(f, "Skip({count})"),
             Self::Refused(reason) => write!(f, "Refused({reason})"),

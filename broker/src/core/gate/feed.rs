@@ -47,6 +47,30 @@ pub struct Kept {
     pub sent: u64,
 }
 
+impl Kept {
+    /// The same at a place that was written down since, where anything is subscribed.
+    #[must_use]
+    pub fn at(self, place: Option<Place>) -> Self {
+        match (self.next, place) {
+            (Some(_), Some(place)) => Self {
+                next: Some(place.next),
+                sent: place.sent,
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
+/// How far a reader got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The first offset that it has not acknowledged.
+    pub next: u64,
+    /// Everything below this was sent.
+    pub sent: u64,
+}
+
 /// What is read for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reads {
@@ -114,20 +138,25 @@ impl Feed {
         }
     }
 
-    /// The first offset that is not acknowledged; none while nothing is subscribed. Whoever subscribed anew, further back, has not got to
-    /// all that it has not acknowledged.
-    pub(super) fn place(&self) -> Option<u64> {
+    /// How far it got; none while nothing is subscribed. Whoever subscribed anew, further back, has not got to all that it has not
+    /// acknowledged.
+    pub(super) fn place(&self) -> Option<Place> {
         let open = self.unacknowledged.iter();
         let open = open.filter(|sent| !sent.is_acknowledged);
         let first = open.map(|sent| sent.offset).chain(self.next).min();
-        first.filter(|_| !self.filters.is_empty())
+        first
+            .filter(|_| !self.filters.is_empty())
+            .map(|next| Place {
+                next,
+                sent: self.sent.max(self.repeated),
+            })
     }
 
     /// What to keep of it.
     pub(super) fn keep(&self) -> Kept {
         Kept {
             filters: self.filters.clone(),
-            next: self.place(),
+            next: self.place().map(|place| place.next),
             sent: self.sent.max(self.repeated),
         }
     }
@@ -225,12 +254,12 @@ impl Feed {
         } else {
             Delivery::AtMostOnce
         };
-        let (offset_text, incarnation_text) = (offset.to_string(), incarnation.to_string());
+        let (mut offset_text, mut incarnation_text) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (gap, withdrawn) = (self.gap_texts(), self.withdrawn);
         let withdrawn = withdrawn.map(|part| range_text(part.from, part.to));
         let mut properties = vec![
-            ("offset", offset_text.as_str()),
-            ("incarnation", incarnation_text.as_str()),
+            ("offset", offset_text.format(offset)),
+            ("incarnation", incarnation_text.format(incarnation)),
         ];
         properties.extend(is_purged.then_some(("body", "purged")));
         if let Some((run, causes)) = &gap {

@@ -390,12 +390,14 @@ impl Online {
 
     fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, wire: &mut Wire) {
         let mut codes = Vec::new();
+        let mut is_news = false;
         for (at, filter) in unsubscribe.filters.iter().enumerate() {
             let is_on = matches!(&self.commands, Commands::On { topic } if topic == filter);
             let is_read = self
                 .feed
                 .as_mut()
                 .is_some_and(|feed| feed.unsubscribe(filter));
+            is_news |= is_read;
             codes.push(if is_read {
                 ReasonCode::SUCCESS
             } else if is_on {
@@ -408,6 +410,9 @@ impl Online {
             } else {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
             });
+        }
+        if is_news && self.session_expiry_s > 0 {
+            wire.effect(Effect::Keep);
         }
         let unsuback = SubAck::to_unsubscribe(unsubscribe.id, List::from(codes.as_slice()));
         let written = unsuback.encode(wire.version, &mut wire.output);

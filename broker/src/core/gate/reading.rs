@@ -8,7 +8,7 @@ use protocol::{
 use super::{
     Effect, Phase, Refusal, Session, Wire,
     connect::SESSION_EXPIRY_S_MAX,
-    feed::{Feed, Kept, Message, Written},
+    feed::{Feed, Kept, Message, Place, Written},
     online::{FILTERS_MAX, Online, suback},
 };
 use crate::core::{
@@ -76,9 +76,9 @@ impl Session {
         }
     }
 
-    /// The first offset that it has not acknowledged, if its session is kept.
+    /// How far it got, if its session is kept.
     #[must_use]
-    pub fn place(&self) -> Option<u64> {
+    pub fn place(&self) -> Option<Place> {
         match &self.phase {
             Phase::Online(online) => online.place(),
             Phase::WaitConnect { .. }
@@ -152,7 +152,7 @@ impl Online {
         Ok(())
     }
 
-    fn place(&self) -> Option<u64> {
+    fn place(&self) -> Option<Place> {
         let feed = self.feed.as_ref().filter(|_| self.session_expiry_s > 0);
         feed.and_then(|feed| feed.place())
     }
@@ -213,6 +213,9 @@ impl Online {
             });
         }
         self.feed = Some(feed);
+        if is_granted && self.session_expiry_s > 0 {
+            wire.effect(Effect::Keep);
+        }
         if codes.contains(&ReasonCode::NOT_AUTHORIZED) {
             self.count_refusal(false)?;
         }

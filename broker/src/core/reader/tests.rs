@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 const ALL: Admitted = Admitted {
     readers: true,
     bench: true,
+    access: false,
 };
 const END_MS: u64 = 1_000_000_000_000;
 
@@ -56,11 +57,13 @@ fn only_the_token_itself_in_its_time_is_let_in_and_only_what_is_turned_on() {
         let half = Admitted {
             readers: rights != Rights::Bench,
             bench: rights == Rights::Bench,
+            access: true,
         };
         assert_eq!(at(&own, half, 0), Ok(()));
         let other_half = Admitted {
             readers: half.bench,
             bench: half.readers,
+            access: true,
         };
         assert_eq!(at(&own, other_half, 0), Err(BadReader::Off));
     }

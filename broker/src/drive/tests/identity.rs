@@ -125,9 +125,9 @@ async fn a_renewal_counts_on_and_its_clone_is_found_out() {
         Denied::Locked,
         "over a restart too"
     );
-    assert!(plane.unlock_host(&edge(), PEER).unwrap());
+    assert!(plane.unlock_host(&edge(), &PEER).unwrap());
     assert!(plane.check_token(&third.token, now).is_ok());
-    assert!(plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(plane.revoke_host(&edge(), &PEER).unwrap());
     assert_eq!(
         plane.check_token(&third.token, now).unwrap_err(),
         Denied::Revoked
@@ -139,7 +139,7 @@ async fn a_host_that_is_enrolled_is_not_added_again_by_mistake() {
     let (_place, plane, _) = enrolled().await;
     let dispatchers = [secret::<Dispatcher>(2).public()];
     let add = |reissue, dispatchers: &[_]| {
-        plane.add_host(&edge(), HostKind::Docker, dispatchers, reissue, PEER)
+        plane.add_host(&edge(), HostKind::Docker, dispatchers, reissue, &PEER)
     };
     assert!(matches!(add(false, &dispatchers), Err(AddError::Exists(_))));
     assert!(matches!(add(true, &[]), Err(AddError::NoDispatcher)));
@@ -158,7 +158,7 @@ async fn of_a_hundred_bundles_fetched_at_once_exactly_one_enrols() {
         .map(|_| {
             let plane = plane.clone();
             tokio::task::spawn_blocking(move || {
-                let fetched = plane.fetch_bundle(&edge(), &dispatchers, false, PEER);
+                let fetched = plane.fetch_bundle(&edge(), &dispatchers, false, &PEER);
                 InstallKey::from_text(&fetched.unwrap().install_key).unwrap()
             })
         })
@@ -208,7 +208,7 @@ async fn a_bundle_that_no_host_could_use_is_not_given_out_and_mints_no_key() {
         let place = tempfile::tempdir().unwrap();
         let plane = open_changed(place.path(), change).await;
         let error = plane
-            .add_host(&edge(), HostKind::Docker, &dispatchers, false, PEER)
+            .add_host(&edge(), HostKind::Docker, &dispatchers, false, &PEER)
             .unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert!(plane.store().hosts().unwrap().is_empty());
@@ -220,7 +220,7 @@ async fn a_bundle_that_no_host_could_use_is_not_given_out_and_mints_no_key() {
 async fn a_bundle_is_fetched_again_for_a_host_that_is_there_and_not_yet_enrolled() {
     let (_place, plane) = plane().await;
     let dispatchers = [secret::<Dispatcher>(2).public()];
-    let fetch = |reissue| plane.fetch_bundle(&edge(), &dispatchers, reissue, PEER);
+    let fetch = |reissue| plane.fetch_bundle(&edge(), &dispatchers, reissue, &PEER);
     assert!(matches!(fetch(false), Err(AddError::Unknown(_))));
     let first = bundle(&plane, false);
     let second = InstallKey::from_text(&fetch(false).unwrap().install_key).unwrap();

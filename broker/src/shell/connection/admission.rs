@@ -120,6 +120,9 @@ where
         self.is_resumed = kept.is_some();
         let now = self.now();
         self.session.admitted(kept, now);
+        if let (Who::Reader { name, id }, Some(_)) = (who, self.session.keep()) {
+            self.place_file = self.gate.plane.take_place(name, id, self.is_resumed).await;
+        }
         if self.session.is_online() {
             self.stranger = None;
             self.gate.metrics.admitted.add();

@@ -10,12 +10,20 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    core::gate::Start,
-    shell::journal::{Batch, Filter, Journal, Reader},
+    core::{gate::Start, journal::Record},
+    shell::journal::{Batch, Filter, Journal, Live, Reader},
 };
 
 /// Bytes of payload read at once.
 const BATCH_BYTES: usize = 128 * 1024;
+
+/// What came of looking at the journal.
+pub(super) enum Fed {
+    /// Records were handed over, out of memory.
+    Live(Live),
+    /// This was read from the disk.
+    Batch(Batch),
+}
 
 /// A cursor on the journal, read when there is something to read and somebody to give it to.
 pub(super) struct Feeder {
@@ -55,27 +63,28 @@ impl Feeder {
         (feeder, offset)
     }
 
-    /// The next batch, of at most `room` records. An error is for good.
+    /// What is next, at most `room` records: given, if it is in memory. An error is for good.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         room: usize,
-    ) -> Poll<anyhow::Result<Batch>> {
+        mut give: impl FnMut(Record<'_>),
+    ) -> Poll<anyhow::Result<Fed>> {
         loop {
             if let Some(reading) = &mut self.reading {
                 let read = ready!(Pin::new(reading).poll(context));
                 self.reading = None;
                 let (reader, batch) = read?;
                 self.reader = Some(reader);
-                return Poll::Ready(batch);
+                return Poll::Ready(batch.map(Fed::Batch));
             }
             let Some(mut reader) = self.reader.take_if(|_| room > 0) else {
                 return Poll::Pending;
             };
             if reader.position() < self.journal.next_offset() {
-                if let Some(batch) = reader.next_live_batch(room, BATCH_BYTES) {
+                if let Some(live) = reader.give_live(room, BATCH_BYTES, &mut give) {
                     self.reader = Some(reader);
-                    return Poll::Ready(Ok(batch));
+                    return Poll::Ready(Ok(Fed::Live(live)));
                 }
                 self.reading = Some(tokio::task::spawn_blocking(move || {
                     let batch = reader.next_batch(room, BATCH_BYTES);

@@ -12,20 +12,23 @@ use protocol::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Connection, feeder::Feeder};
+use super::{
+    Connection,
+    feeder::{Fed, Feeder},
+};
 use crate::{
     core::{
-        gate::{Message, Reads, Start},
-        journal::{RecordKind, split_bench_payload},
+        gate::{Kept, Message, Place, Reads, Session, Start},
+        incarnation::History,
+        journal::{Record, RecordKind, split_bench_payload},
         principal::Who,
     },
-    shell::journal::{Batch, Filter, Item, OwnedRecord},
+    shell::journal::{Batch, Filter, Item},
 };
 
-/// How long after a reader's progress its place is written down. A broker that is killed in between repeats what was acknowledged.
-pub(super) const KEEP_WAIT: Duration = Duration::from_millis(100);
-/// Offsets past the place that was written down, after which it is written down again without waiting.
-const KEEP_OFFSETS: u64 = 256;
+/// How long after a reader's progress the store has its place. A power cut, or a disk that takes no file of places, repeats what was
+/// acknowledged since.
+pub(super) const KEEP_WAIT: Duration = Duration::from_secs(1);
 
 impl<S, G> Connection<S, G>
 where
@@ -55,51 +58,24 @@ where
         self.session.following(offset);
     }
 
-    /// Hands over what was read.
-    fn hand_over(&mut self, batch: &Batch) {
-        let history = self.gate.plane.history();
-        let is_bench = self.feeder.as_ref().is_some_and(|feeder| feeder.is_bench);
-        for item in &batch.items {
-            let record = match item {
-                Item::Gap { from, to, causes } => {
-                    let withdrawn = history.withdrawn_in(*from, *to).filter(|_| !is_bench);
-                    self.session.missed(*from, *to, *causes, withdrawn);
-                    continue;
-                }
-                Item::Record(record) => record,
-            };
-            if let Some((topic, payload)) = topic_and_payload(record) {
-                self.session.record(Message {
-                    offset: record.offset,
-                    incarnation: match record.kind {
-                        // No restore brings back the journal of load tests: all of it is of this one.
-                        RecordKind::Bench => history.current().number,
-                        RecordKind::Event | RecordKind::Report | RecordKind::Command => {
-                            history.of(record.offset)
-                        }
-                    },
-                    topic: &topic,
-                    payload,
-                    is_purged: record.is_purged,
-                });
-            }
-        }
-        self.session.looked_at(batch.next);
-    }
-
     /// What a reader is to be given.
     pub(super) fn look_at_journal(&mut self, context: &mut Context<'_>) -> bool {
-        let room = self.session.room();
         let Some(feeder) = &mut self.feeder else {
             return false;
         };
-        let Poll::Ready(batch) = feeder.poll(context, room) else {
+        let room = self.session.room();
+        let mut giving = Giving {
+            is_bench: feeder.is_bench,
+            session: &mut self.session,
+            history: self.gate.plane.history(),
+            named: None,
+        };
+        let Poll::Ready(fed) = feeder.poll(context, room, |record| giving.record(&record)) else {
             return false;
         };
-        match batch {
-            Ok(batch) => {
-                self.hand_over(&batch);
-            }
+        match fed {
+            Ok(Fed::Live(live)) => giving.session.looked_at(live.next),
+            Ok(Fed::Batch(batch)) => giving.batch(&batch),
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "the journal cannot be read for a reader");
@@ -111,28 +87,58 @@ where
         true
     }
 
-    /// A reader that got on has its place written down within [`KEEP_WAIT`], and after [`KEEP_OFFSETS`] at once.
+    /// A reader that got on has its place written down before it hears more, and within [`KEEP_WAIT`] in the store too.
     pub(super) fn look_at_place(&mut self, now: Instant) {
         let place = self.session.place();
-        if place == self.kept_place {
-            return;
+        if let Some(place) = place {
+            self.write_place(place);
         }
-        let kept = self.kept_place.unwrap_or_default();
-        let is_far = place.is_some_and(|place| place.abs_diff(kept) >= KEEP_OFFSETS);
-        let due = if is_far { now } else { now + KEEP_WAIT };
-        self.keep_at = Some(self.keep_at.map_or(due, |at| at.min(due)));
-        self.keep_if_due(now);
+        if place != self.kept_place && self.keep_at.is_none() {
+            self.keep_at = Some(now + KEEP_WAIT);
+        }
+    }
+
+    fn write_place(&mut self, place: Place) {
+        let Some(file) = &mut self.place_file else {
+            return;
+        };
+        if let Err(error) = file.write(place) {
+            tracing::warn!(%error, "a reader's place is not written down at every step: if this broker is killed, messages come to it twice");
+            self.place_file = None;
+        }
+    }
+
+    /// What its reader is told of its subscriptions next is true after a crash. The place comes first: the store says whether it counts.
+    pub(super) async fn keep_now(&mut self) {
+        if let Some(Who::Reader { name, id }) =
+            self.online.as_ref().map(|online| online.who.clone())
+            && let Some((kept, seconds)) = self.session.keep()
+        {
+            self.kept_place = self.session.place();
+            if let Some(place) = self.kept_place {
+                self.write_place(place);
+            }
+            let plane = &self.gate.plane;
+            plane.keep_session_now(&name, &id, kept, seconds).await;
+        }
     }
 
     /// Its place is written down before its seat is free: whoever takes its session over finds it.
     pub(super) async fn keep_last(&mut self) {
-        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| &online.who) else {
+        let Some(Who::Reader { name, id }) = self.online.as_ref().map(|online| online.who.clone())
+        else {
             return;
         };
-        let plane = &self.gate.plane;
         match self.session.keep() {
-            Some((kept, seconds)) => plane.keep_session_now(name, id, kept, seconds).await,
-            None if self.is_resumed => plane.forget_session(name, id).await,
+            Some((kept, seconds)) => {
+                let Kept { next, sent, .. } = kept;
+                if let Some(next) = next {
+                    self.write_place(Place { next, sent });
+                }
+                let plane = &self.gate.plane;
+                plane.keep_session_now(&name, &id, kept, seconds).await;
+            }
+            None if self.is_resumed => self.gate.plane.forget_session(&name, &id).await,
             None => {}
         }
     }
@@ -164,19 +170,81 @@ impl From<&ReadFilter> for Filter {
     }
 }
 
-/// Where a record of the journal was published, and what. Commands are for their host alone.
-fn topic_and_payload(record: &OwnedRecord) -> Option<(String, &[u8])> {
-    let host = || HostId::new(&record.host).ok();
-    let topic = match record.kind {
-        RecordKind::Bench => {
-            let (topic, payload) = split_bench_payload(&record.payload)?;
-            return Some((topic.to_owned(), payload));
+/// Records on their way from the journal to a session.
+struct Giving<'a> {
+    session: &'a mut Session,
+    history: &'a History,
+    is_bench: bool,
+    /// The topic of the last one: those of one sandbox mostly follow each other.
+    named: Option<Named>,
+}
+
+struct Named {
+    kind: RecordKind,
+    host: String,
+    sandbox: Option<String>,
+    topic: String,
+}
+
+impl Giving<'_> {
+    fn batch(&mut self, batch: &Batch) {
+        for item in &batch.items {
+            match item {
+                Item::Gap { from, to, causes } => {
+                    let withdrawn = self.history.withdrawn_in(*from, *to);
+                    let withdrawn = withdrawn.filter(|_| !self.is_bench);
+                    self.session.missed(*from, *to, *causes, withdrawn);
+                }
+                Item::Record(record) => self.record(&record.as_record()),
+            }
         }
-        RecordKind::Event => {
-            Topic::Events(host()?, SandboxId::new(record.sandbox.as_deref()?).ok()?)
-        }
-        RecordKind::Report => Topic::Reports(host()?),
-        RecordKind::Command => return None,
-    };
-    Some((topic.to_string(), &record.payload))
+        self.session.looked_at(batch.next);
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        let (topic, payload, incarnation) = if record.kind == RecordKind::Bench {
+            let Some((topic, payload)) = split_bench_payload(record.payload) else {
+                return;
+            };
+            // No restore brings back the journal of load tests: all of it is of this one.
+            (topic, payload, self.history.current().number)
+        } else {
+            let is_last = |named: &Named| {
+                named.kind == record.kind
+                    && named.host == record.host
+                    && named.sandbox.as_deref() == record.sandbox
+            };
+            if !self.named.as_ref().is_some_and(is_last) {
+                self.named = Named::new(record);
+            }
+            let Some(named) = &self.named else { return };
+            let incarnation = self.history.of(record.offset);
+            (named.topic.as_str(), record.payload, incarnation)
+        };
+        self.session.record(Message {
+            offset: record.offset,
+            incarnation,
+            topic,
+            payload,
+            is_purged: record.is_purged,
+        });
+    }
+}
+
+impl Named {
+    /// Where a record of the journal was published. Commands are for their host alone.
+    fn new(record: &Record<'_>) -> Option<Self> {
+        let host = HostId::new(record.host).ok()?;
+        let topic = match record.kind {
+            RecordKind::Event => Topic::Events(host, SandboxId::new(record.sandbox?).ok()?),
+            RecordKind::Report => Topic::Reports(host),
+            RecordKind::Command | RecordKind::Bench => return None,
+        };
+        Some(Self {
+            kind: record.kind,
+            host: record.host.to_owned(),
+            sandbox: record.sandbox.map(str::to_owned),
+            topic: topic.to_string(),
+        })
+    }
 }

@@ -36,6 +36,7 @@ use crate::{
     drive::{Parts, Peer},
     shell::{
         journal::{Durability, Journal},
+        places::Places,
         registry::close_withdrawn,
         router::{self, Router},
         store::{DispatcherRow, HostKind, Store},
@@ -44,10 +45,7 @@ use crate::{
 
 /// Nothing here takes as long.
 const DEADLINE: Duration = Duration::from_secs(20);
-const PEER: Peer = Peer {
-    uid: 1000,
-    pid: None,
-};
+const PEER: Peer = Peer::Local { uid: 1000 };
 const HOST_KEY: u8 = 10;
 const SANDBOX_KEY: u8 = 20;
 
@@ -78,9 +76,11 @@ impl World {
                 Journal::open_bench(&place.path().join("journal-bench"), Durability::Fsync)
                     .unwrap(),
             ),
+            places: Places::open(&place.path().join("places")).unwrap(),
             admitted: Admitted {
                 readers: true,
                 bench: true,
+                access: true,
             },
             retention: crate::core::retention::Limits::default(),
             router: Router::spawn(router::default_config()).await.unwrap(),
@@ -195,11 +195,11 @@ async fn enroll(plane: &Plane) -> Vec<u8> {
         public_key: *dispatcher.as_bytes(),
         name: "ada".to_owned(),
         added_ms: 1,
-        added_by_uid: 1000,
+        added_by: "uid:1000".to_owned(),
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     let added = plane
-        .add_host(&edge(), HostKind::Docker, &[dispatcher], false, PEER)
+        .add_host(&edge(), HostKind::Docker, &[dispatcher], false, &PEER)
         .unwrap();
     let install = InstallKey::from_text(&added.install_key).unwrap();
     let key = secret::<Host>(HOST_KEY);
@@ -423,7 +423,7 @@ async fn too_many_takeovers_get_0x9f_and_the_one_that_sits_stays() {
 async fn a_revoked_host_and_its_sandboxes_get_0x98_and_do_not_come_back() {
     let world = World::new().await;
     let (mut host, mut sandbox) = (world.host().await, world.sandbox("build-7").await);
-    assert!(world.gate.plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(world.gate.plane.revoke_host(&edge(), &PEER).unwrap());
     assert_eq!(host.next().await, Some(Said::Disconnect(0x98)));
     assert_eq!(sandbox.next().await, Some(Said::Disconnect(0x98)));
     let mut client = world.dial();
@@ -538,7 +538,7 @@ async fn a_host_revoked_between_its_token_and_its_proof_is_not_admitted() {
         panic!("no challenge");
     };
     // Nobody is in the registry yet, so nobody is told.
-    assert!(world.gate.plane.revoke_host(&edge(), PEER).unwrap());
+    assert!(world.gate.plane.revoke_host(&edge(), &PEER).unwrap());
     client
         .prove::<Host>(HOST_KEY, &nonce.try_into().unwrap())
         .await;

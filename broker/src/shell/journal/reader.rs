@@ -116,6 +116,15 @@ pub struct Batch {
     pub caught_up: bool,
 }
 
+/// How far one call of [`Reader::give_live`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Where the next call goes on.
+    pub next: u64,
+    /// Everything that was committed when the call began has been looked at.
+    pub caught_up: bool,
+}
+
 /// A cursor. Each call blocks on the disk, so it belongs into `spawn_blocking`; between calls it holds one open file and no
 /// buffer.
 #[derive(Debug)]
@@ -240,8 +249,25 @@ impl Reader {
 
     /// The same from memory alone, if what is next is among the last commits: nothing here blocks. `None`: ask [`Self::next_batch`].
     pub fn next_live_batch(&mut self, records_max: usize, bytes_max: usize) -> Option<Batch> {
+        let mut items = Vec::new();
+        let give = |record: Record<'_>| items.push(Item::Record(record.into()));
+        let Live { next, caught_up } = self.give_live(records_max, bytes_max, give)?;
+        Some(Batch {
+            items,
+            next,
+            caught_up,
+        })
+    }
+
+    /// The same, each record handed over as it lies there: nothing is copied.
+    pub fn give_live(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        mut give: impl FnMut(Record<'_>),
+    ) -> Option<Live> {
         let (limit, start) = (self.catalog.next(), self.next);
-        let (mut items, mut records, mut bytes, mut scanned) = (Vec::new(), 0, 0, 0);
+        let (mut records, mut bytes, mut scanned) = (0, 0, 0);
         if self.next < self.catalog.oldest() {
             return None; // No longer kept, which is for the other way to say.
         }
@@ -271,7 +297,7 @@ impl Reader {
                 if self.admits(&record) {
                     records += 1;
                     bytes += record.payload.len();
-                    items.push(Item::Record(record.into()));
+                    give(record);
                 }
             }
             at += whole;
@@ -279,8 +305,7 @@ impl Reader {
         }
         // The segment that was open is behind by now; the next one is opened near the place.
         self.open = self.open.take().filter(|open| open.at >= self.next);
-        (self.next > start || start >= limit).then_some(Batch {
-            items,
+        (self.next > start || start >= limit).then_some(Live {
             next: self.next,
             caught_up: self.next >= limit,
         })

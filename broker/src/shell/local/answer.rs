@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    core::access::Refusal,
     drive::{AddError, SubmitError},
     shell::store::Trouble,
 };
@@ -75,6 +76,18 @@ pub(super) fn created(body: impl Serialize) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
+/// Who asks may not.
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        let code = match &refusal {
+            Refusal::Machine => "machine_only",
+            Refusal::Role { .. } => "role_insufficient",
+            Refusal::AllHosts(_) | Refusal::OtherHost(_) => "host_not_allowed",
+        };
+        Self::new(StatusCode::FORBIDDEN, code, refusal.to_string())
+    }
+}
+
 impl From<SubmitError> for No {
     fn from(error: SubmitError) -> Self {
         let (status, code) = match &error {
@@ -82,6 +95,7 @@ impl From<SubmitError> for No {
             SubmitError::Malformed => (StatusCode::BAD_REQUEST, "command_malformed"),
             SubmitError::Bounds => (StatusCode::BAD_REQUEST, "command_out_of_bounds"),
             SubmitError::Dispatcher => (StatusCode::FORBIDDEN, "dispatcher_unknown"),
+            SubmitError::OtherHost(_) => (StatusCode::FORBIDDEN, "host_not_allowed"),
             SubmitError::Expired => (StatusCode::BAD_REQUEST, "command_expired"),
             SubmitError::Early => (StatusCode::BAD_REQUEST, "command_early"),
             SubmitError::HostUnknown(_) => (StatusCode::NOT_FOUND, "host_unknown"),

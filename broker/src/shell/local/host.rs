@@ -24,7 +24,7 @@ use crate::{
     core::hosts::HostState,
     drive::{Added, Peer, Plane, kind_word},
     shell::{
-        reach::reach,
+        hairpin,
         store::{DispatcherRow, HostKind, HostRow},
     },
 };
@@ -50,6 +50,7 @@ pub(super) async fn add(
 ) -> Answer {
     let new: NewHost = read(&body)?;
     let host = read_host(&new.name)?;
+    peer.reach(&host)?;
     let kind = match new.kind.as_str() {
         "docker" => HostKind::Docker,
         "kubernetes" => HostKind::Kubernetes,
@@ -60,7 +61,7 @@ pub(super) async fn add(
     let named = host.clone();
     let added = api
         .plane
-        .blocking(move |plane| Ok(plane.add_host(&named, kind, &dispatchers, reissue, peer)))
+        .blocking(move |plane| Ok(plane.add_host(&named, kind, &dispatchers, reissue, &peer)))
         .await??;
     created(bundle_json(&api.plane, &host, &added).await)
 }
@@ -85,13 +86,13 @@ pub(super) async fn bundle(
     let named = host.clone();
     let fetched = api
         .plane
-        .blocking(move |plane| Ok(plane.fetch_bundle(&named, &dispatchers, new.reissue, peer)))
+        .blocking(move |plane| Ok(plane.fetch_bundle(&named, &dispatchers, new.reissue, &peer)))
         .await??;
     created(bundle_json(&api.plane, &host, &fetched).await)
 }
 
 async fn bundle_json(plane: &Plane, host: &HostId, added: &Added) -> Value {
-    let reached = reach(plane.address(), &plane.certificates()).await;
+    let reached = hairpin::reach(plane.address(), &plane.certificates()).await;
     json!({
         "host": host,
         "kind": kind_word(added.kind),
@@ -118,9 +119,10 @@ fn read_dispatchers(texts: &[String]) -> Result<Vec<Public<Dispatcher>>, No> {
     Ok(dispatchers)
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Answer {
+pub(super) async fn list(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
     let rows = api.plane.blocking(|plane| plane.store().hosts()).await?;
-    let hosts: Vec<Value> = rows.iter().map(|row| host_json(&api.plane, row)).collect();
+    let seen = rows.iter().filter(|row| sees(&peer, &row.name));
+    let hosts: Vec<Value> = seen.map(|row| host_json(&api.plane, row)).collect();
     ok(json!({ "hosts": hosts }))
 }
 
@@ -180,7 +182,7 @@ pub(super) async fn unlock(
     let named = host.clone();
     if api
         .plane
-        .blocking(move |plane| plane.unlock_host(&named, peer))
+        .blocking(move |plane| plane.unlock_host(&named, &peer))
         .await?
     {
         return ok(json!({ "host": host }));
@@ -201,7 +203,7 @@ pub(super) async fn revoke(
     let named = host.clone();
     if api
         .plane
-        .blocking(move |plane| plane.revoke_host(&named, peer))
+        .blocking(move |plane| plane.revoke_host(&named, &peer))
         .await?
     {
         return ok(json!({ "host": host }));
@@ -235,7 +237,7 @@ pub(super) async fn add_dispatcher(
         public_key: *key.as_bytes(),
         name: new.name.clone(),
         added_ms: api.plane.now().0,
-        added_by_uid: peer.uid,
+        added_by: peer.actor(),
     };
     let answer = json!({ "key": key.to_string(), "name": new.name, "added_ms": row.added_ms });
     if api
@@ -286,6 +288,11 @@ pub(super) async fn remove_dispatcher(
         "dispatcher_unknown",
         "no dispatcher has this key",
     ))
+}
+
+/// Whether what is of a host of this name is shown to `peer`.
+pub(super) fn sees(peer: &Peer, host: &str) -> bool {
+    peer.only_host().is_none_or(|own| own.as_str() == host)
 }
 
 pub(super) fn read_host(text: &str) -> Result<HostId, No> {

@@ -94,6 +94,7 @@ pub(super) async fn purge(
         sandbox: sandbox.map_err(|bad| No::bad(format!("sandbox: {bad}")))?,
         before: wanted.before_ms.map(UnixMillis),
     };
+    peer.reach(&purge.host)?;
     let purged = api.plane.purge(purge, peer).await?;
     let damaged: Vec<Value> = purged
         .damaged

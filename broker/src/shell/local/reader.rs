@@ -55,7 +55,7 @@ pub(super) async fn add(
     };
     let life = Duration::from_secs(new.days * DAY_S);
     let named = name.clone();
-    let add = move |plane: &crate::drive::Plane| plane.add_reader(&named, rights, life, peer);
+    let add = move |plane: &crate::drive::Plane| plane.add_reader(&named, rights, life, &peer);
     let Some(made) = api.plane.blocking(add).await? else {
         return Err(No::new(
             StatusCode::CONFLICT,
@@ -84,7 +84,7 @@ pub(super) async fn remove(
 ) -> Answer {
     let name = read_name(&name)?;
     let named = name.clone();
-    let remove = move |plane: &crate::drive::Plane| plane.remove_reader(&named, peer);
+    let remove = move |plane: &crate::drive::Plane| plane.remove_reader(&named, &peer);
     if api.plane.blocking(remove).await? {
         return ok(json!({ "name": name }));
     }

@@ -1,6 +1,9 @@
 //! The journal, as a stream of records: a CBOR sequence (RFC 8742) of arrays of six.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
@@ -8,12 +11,12 @@ use axum::{
 };
 use protocol::{
     hole::{Causes, Hole},
-    id::SandboxId,
+    id::{HostId, SandboxId},
     record::{self, Kind},
     time::UnixMillis,
 };
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Api,
@@ -26,9 +29,9 @@ use crate::{
         incarnation::History,
         journal::{ID_BYTES_MAX, RecordKind},
     },
-    drive::Plane,
+    drive::{Peer, Plane},
     shell::{
-        http::{Broken, Pieces, body},
+        http::{Broken, Pieces, Visit, body},
         journal::{Filter, Item, Reader},
     },
 };
@@ -41,6 +44,10 @@ const PIECES_MAX: usize = 2;
 const PIECE_RECORDS: usize = 1_024;
 /// See [`PIECE_RECORDS`].
 const PIECE_BYTES: usize = 256 * 1024;
+/// How long the last word of a stream that ends early may take.
+const FAREWELL_WAIT: Duration = Duration::from_secs(1);
+/// How long a client over HTTPS may leave a piece untaken: it fits the buffers of any connection that is alive.
+const TAKE_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,10 +65,12 @@ pub(super) struct Wanted {
 
 pub(super) async fn stream(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    visit: Option<Extension<Arc<Visit>>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Answer {
     let wanted = query(wanted)?;
-    let filter = filter(&wanted)?;
+    let chosen = choose(&wanted, &peer)?;
     let Ok(place) = api.streams.clone().try_acquire_owned() else {
         return Err(No::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -69,23 +78,57 @@ pub(super) async fn stream(
             "too many streams are read at once: end one of them",
         ));
     };
-    let reader = api.plane.journal().reader(wanted.from, filter);
+    let (host, sandbox) = (chosen.host.as_ref(), chosen.sandbox.as_ref());
+    api.plane.begin_reading(&peer, host, sandbox).await?;
+    let reader = api.plane.journal().reader(wanted.from, chosen.filter());
     let (pieces, body) = body(PIECES_MAX);
-    tokio::spawn(read(api, reader, wanted, pieces, place));
     let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    let visit = visit.map(|Extension(visit)| visit);
+    if let Some(visit) = &visit {
+        visit.settle();
+        // The connection was let stay for this stream alone.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let streaming = Streaming {
+        api,
+        peer,
+        wanted,
+        pieces,
+        visit,
+        _place: place,
+    };
+    tokio::spawn(streaming.run(reader));
     Ok(response)
 }
 
-fn filter(wanted: &Wanted) -> Result<Filter, No> {
-    if let Some(host) = &wanted.host {
-        read_host(host)?;
+/// What is read.
+struct Chosen {
+    host: Option<HostId>,
+    sandbox: Option<SandboxId>,
+    kind: Option<RecordKind>,
+}
+
+impl Chosen {
+    fn filter(&self) -> Filter {
+        Filter {
+            host: self.host.as_ref().map(ToString::to_string),
+            sandbox: self.sandbox.as_ref().map(ToString::to_string),
+            kind: self.kind,
+        }
     }
-    if let Some(sandbox) = &wanted.sandbox {
-        SandboxId::new(sandbox).map_err(|bad| No::bad(format!("sandbox: {bad}")))?;
+}
+
+fn choose(wanted: &Wanted, peer: &Peer) -> Result<Chosen, No> {
+    let host = wanted.host.as_deref().map(read_host).transpose()?;
+    // Who is limited to a host and names none reads that one.
+    let host = host.or_else(|| peer.only_host().cloned());
+    if let Some(host) = &host {
+        peer.reach(host)?;
     }
+    let sandbox = wanted.sandbox.as_deref().map(SandboxId::new).transpose();
+    let sandbox = sandbox.map_err(|bad| No::bad(format!("sandbox: {bad}")))?;
     let kind = match wanted.kind.as_deref() {
         None => None,
         Some("event") => Some(RecordKind::Event),
@@ -93,71 +136,122 @@ fn filter(wanted: &Wanted) -> Result<Filter, No> {
         Some("command") => Some(RecordKind::Command),
         Some(_) => return Err(No::bad("kind is event, report or command")),
     };
-    Ok(Filter {
-        host: wanted.host.clone(),
-        sandbox: wanted.sandbox.clone(),
+    Ok(Chosen {
+        host,
+        sandbox,
         kind,
     })
 }
 
-/// Reads until the end, or for ever; ends when nobody listens any more, or the broker stops.
-async fn read(
-    mut api: Api,
-    mut reader: Reader,
+/// A stream, from when it is let in to its end.
+struct Streaming {
+    api: Api,
+    peer: Peer,
     wanted: Wanted,
     pieces: Pieces,
-    place: OwnedSemaphorePermit,
-) {
-    let mut committed = api.plane.journal().committed();
-    let to = wanted.to.unwrap_or(u64::MAX);
-    while reader.position() < to {
-        let live = reader.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
-        let step = match live {
-            Some(batch) => Ok((reader, batch)),
-            None => {
-                let read = move |_: &Plane| {
-                    let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
-                    Ok((reader, batch))
-                };
-                api.plane.blocking(read).await
+    /// Of one that came over HTTPS.
+    visit: Option<Arc<Visit>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Streaming {
+    /// Reads until the end, or for ever; ends when nobody listens any more, who listens may no more, or the broker stops.
+    async fn run(self, reader: Reader) {
+        let is_whole = tokio::select! {
+            biased;
+            // Whoever asks again hears why.
+            () = self.api.plane.access_ended(&self.peer) => false,
+            is_whole = self.read(reader) => is_whole,
+        };
+        let Self { pieces, visit, .. } = self;
+        let wait = if is_whole { TAKE_WAIT } else { FAREWELL_WAIT };
+        if let Some(visit) = &visit {
+            visit.end_within(wait);
+        }
+        let over = async {
+            match &visit {
+                Some(visit) => visit.over().await,
+                None => std::future::pending().await,
             }
         };
-        let (back, batch) = match step {
-            Ok(step) => step,
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the journal cannot be read");
-                let _ = pieces.send(Err(Broken)).await;
-                break;
+        if !is_whole {
+            // Broken off, so that nobody takes it for the end of what there is.
+            tokio::select! {
+                _ = pieces.send(Err(Broken)) => {}
+                () = over => {}
             }
-        };
-        reader = back;
-        let mut piece = Vec::with_capacity(batch.items.iter().map(room_for).sum());
-        let items = batch.items.iter().filter(|item| offset_of(item) < to);
-        items.for_each(|item| put(&mut piece, item, api.plane.history()));
-        if !piece.is_empty() && pieces.send(Ok(Bytes::from(piece))).await.is_err() {
-            break;
+            return;
         }
-        if !batch.caught_up {
-            continue;
-        }
-        let next = reader.position();
-        let more = async {
-            wanted.follow
-                && committed
-                    .wait_for(|committed| *committed > next)
-                    .await
-                    .is_ok()
-        };
-        let goes_on = tokio::select! {
-            more = more => more,
-            () = pieces.closed() => false,
-            _ = api.stopping.wait_for(|stopping| *stopping) => false,
-        };
-        if !goes_on {
-            break;
+        drop(pieces);
+        if visit.is_some() {
+            // It counts as its token's until its connection is gone.
+            over.await;
         }
     }
-    drop(place);
+
+    /// Whether it came to its end.
+    async fn read(&self, mut reader: Reader) -> bool {
+        let plane = &self.api.plane;
+        let mut committed = plane.journal().committed();
+        let mut stopping = self.api.stopping.clone();
+        let to = self.wanted.to.unwrap_or(u64::MAX);
+        while reader.position() < to {
+            let live = reader.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
+            let step = match live {
+                Some(batch) => Ok((reader, batch)),
+                None => {
+                    let read = move |_: &Plane| {
+                        let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
+                        Ok((reader, batch))
+                    };
+                    plane.blocking(read).await
+                }
+            };
+            let (back, batch) = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the journal cannot be read");
+                    return false;
+                }
+            };
+            reader = back;
+            let mut piece = Vec::with_capacity(batch.items.iter().map(room_for).sum());
+            let items = batch.items.iter().filter(|item| offset_of(item) < to);
+            items.for_each(|item| put(&mut piece, item, plane.history()));
+            if !piece.is_empty() && !self.give(piece).await {
+                return false;
+            }
+            if !batch.caught_up {
+                continue;
+            }
+            let next = reader.position();
+            let more = async {
+                self.wanted.follow
+                    && committed
+                        .wait_for(|committed| *committed > next)
+                        .await
+                        .is_ok()
+            };
+            let goes_on = tokio::select! {
+                more = more => more,
+                () = self.pieces.closed() => false,
+                _ = stopping.wait_for(|stopping| *stopping) => false,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Whether it was taken. Over HTTPS a client that takes nothing for long has gone without a word.
+    async fn give(&self, piece: Vec<u8>) -> bool {
+        let giving = self.pieces.send(Ok(Bytes::from(piece)));
+        match &self.visit {
+            None => giving.await.is_ok(),
+            Some(_) => matches!(timeout(TAKE_WAIT, giving).await, Ok(Ok(()))),
+        }
+    }
 }
 
 /// What an item takes in a piece, or somewhat more.

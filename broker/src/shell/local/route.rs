@@ -1,29 +1,35 @@
 //! The routes of the local API, and those that need few words.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, RawPathParams, Request, State, rejection::QueryRejection,
+    },
     http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
-    routing::{delete, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use protocol::{
-    id::{SandboxId, hex},
+    id::{HostId, SandboxId, hex},
     limits::PACKET_BYTES_MAX,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Api,
+    Api, access,
     answer::{Answer, No, ok},
     backup, certificate, host, journal, reader, records,
 };
 use crate::{
+    core::access::{About, Action, Refusal, Rights},
     drive::{Extra, Peer},
     shell::{
-        metrics::{CONTENT_TYPE, exposition},
+        metrics::{CONTENT_TYPE, Metrics, exposition},
         store::{AUDIT_ROWS_MAX, SandboxRow},
     },
 };
@@ -31,36 +37,9 @@ use crate::{
 /// The longest request body, in bytes: a command fills a packet at most.
 const BODY_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX;
 
+/// Every route, for who is at the socket: nothing is there that the table of actions does not have.
 pub(super) fn routes(api: Api) -> Router {
-    Router::new()
-        .route("/v1/hosts", get(host::list).post(host::add))
-        .route("/v1/hosts/{host}/keys", get(host::keys))
-        .route("/v1/hosts/{host}/bundle", post(host::bundle))
-        .route("/v1/hosts/{host}/unlock", post(host::unlock))
-        .route("/v1/hosts/{host}/revoke", post(host::revoke))
-        .route(
-            "/v1/dispatchers",
-            get(host::list_dispatchers).post(host::add_dispatcher),
-        )
-        .route("/v1/dispatchers/{key}", delete(host::remove_dispatcher))
-        .route("/v1/readers", get(reader::list).post(reader::add))
-        .route("/v1/readers/{name}", delete(reader::remove))
-        .route("/v1/certificates", get(certificate::list))
-        .route("/v1/certificates/rotate", post(certificate::rotate))
-        .route("/v1/certificates/retire", post(certificate::retire))
-        .route("/v1/journal", get(journal::show))
-        .route("/v1/journal/purge", post(journal::purge))
-        .route("/v1/commands", post(submit))
-        .route("/v1/sandboxes", get(list_sandboxes))
-        .route("/v1/sandboxes/{host}/{sandbox}", get(sandbox))
-        .route("/v1/records", get(records::stream))
-        .route("/v1/incarnations", get(backup::history))
-        .route("/v1/backups", post(backup::begin))
-        .route("/v1/backups/extents", get(backup::extents))
-        .route("/v1/offset", get(records::offset))
-        .route("/v1/audit", get(audit))
-        .route("/v1/status", get(status))
-        .route("/v1/metrics", get(metrics))
+    served(api)
         .fallback(|| async {
             No::new(
                 StatusCode::NOT_FOUND,
@@ -75,8 +54,91 @@ pub(super) fn routes(api: Api) -> Router {
                 "this cannot be done with it",
             )
         })
+}
+
+/// The same without an answer to what is no route: for a port that serves more than this.
+pub(super) fn served(api: Api) -> Router {
+    let mut router = Router::new();
+    for action in Action::ALL {
+        let permit = from_fn_with_state((api.metrics.clone(), *action), permit);
+        router = router.route(action.path(), handler(*action).route_layer(permit));
+    }
+    router
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
+}
+
+fn handler(action: Action) -> MethodRouter<Api> {
+    match action {
+        Action::ListHosts => get(host::list),
+        Action::AddHost => post(host::add),
+        Action::FetchBundle => post(host::bundle),
+        Action::ListHostKeys => get(host::keys),
+        Action::UnlockHost => post(host::unlock),
+        Action::RevokeHost => post(host::revoke),
+        Action::ListDispatchers => get(host::list_dispatchers),
+        Action::AddDispatcher => post(host::add_dispatcher),
+        Action::RemoveDispatcher => delete(host::remove_dispatcher),
+        Action::ListReaders => get(reader::list),
+        Action::AddReader => post(reader::add),
+        Action::RemoveReader => delete(reader::remove),
+        Action::ListAccess => get(access::list),
+        Action::AddAccess => post(access::add),
+        Action::RevokeAccess => delete(access::revoke),
+        Action::WhoAmI => get(access::who_am_i),
+        Action::ListCertificates => get(certificate::list),
+        Action::RotateCertificates => post(certificate::rotate),
+        Action::RetireCertificates => post(certificate::retire),
+        Action::ShowJournal => get(journal::show),
+        Action::PurgeJournal => post(journal::purge),
+        Action::SubmitCommand => post(submit),
+        Action::ListSandboxes => get(list_sandboxes),
+        Action::ShowSandbox => get(sandbox),
+        Action::ReadRecords => get(records::stream),
+        Action::ListIncarnations => get(backup::history),
+        Action::BeginBackup => post(backup::begin),
+        Action::ShowExtents => get(backup::extents),
+        Action::FindOffset => get(records::offset),
+        Action::ListAudit => get(audit),
+        Action::ShowStatus => get(status),
+        Action::ShowMetrics => get(metrics),
+    }
+}
+
+/// Whether who asks may: before a byte of the request's body is read, and before anything is looked up.
+async fn permit(
+    State((metrics, action)): State<(Arc<Metrics>, Action)>,
+    parts: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    let refusal = match peer.map(Peer::holder) {
+        Some(None) => return next.run(request).await,
+        Some(Some(holder)) => refuse(holder.rights(), action, &parts).err(),
+        // Nobody said who asks: then nobody may.
+        None => Some(Refusal::Machine),
+    };
+    let Some(refusal) = refusal else {
+        return next.run(request).await;
+    };
+    metrics.refuse_request(refusal.word());
+    No::from(refusal).into_response()
+}
+
+fn refuse(rights: &Rights, action: Action, parts: &RawPathParams) -> Result<(), Refusal> {
+    rights.permit(action)?;
+    match (action.about(), &rights.host) {
+        (About::InPath, Some(own)) => {
+            let mut named = parts.iter().filter(|(name, _)| *name == "host");
+            let host = named.next().and_then(|(_, host)| HostId::new(host).ok());
+            // What is no host's name is not this one's.
+            let other = || Refusal::OtherHost(own.clone());
+            rights.reach(&host.ok_or_else(other)?)
+        }
+        (About::InPath, None)
+        | (About::NoHost | About::Listed | About::Named | About::AllHosts, _) => Ok(()),
+    }
 }
 
 async fn submit(State(api): State<Api>, Extension(peer): Extension<Peer>, body: Bytes) -> Answer {
@@ -93,6 +155,7 @@ struct Which {
 
 async fn list_sandboxes(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Answer {
     let all = query(which)?.all;
@@ -102,7 +165,8 @@ async fn list_sandboxes(
         .plane
         .blocking(move |plane| plane.store().list_sandboxes(all))
         .await?;
-    let sandboxes: Vec<Value> = rows.iter().map(sandbox_json).collect();
+    let seen = rows.iter().filter(|row| host::sees(&peer, &row.host));
+    let sandboxes: Vec<Value> = seen.map(sandbox_json).collect();
     ok(json!({ "sandboxes": sandboxes }))
 }
 
@@ -175,8 +239,12 @@ async fn audit(State(api): State<Api>, rows: Result<Query<Rows>, QueryRejection>
     ok(json!({ "rows": rows }))
 }
 
-async fn status(State(api): State<Api>) -> Answer {
+async fn status(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
     let health = api.plane.health().await;
+    let connected = match peer.only_host() {
+        None => api.plane.connected_hosts(),
+        Some(own) => usize::from(api.plane.is_connected(own)),
+    };
     ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "audience": api.plane.audience(),
@@ -185,7 +253,7 @@ async fn status(State(api): State<Api>) -> Answer {
         "reasons": health.reasons,
         "next_offset": api.plane.journal().next_offset(),
         "incarnation": api.plane.history().current().number,
-        "connected_hosts": api.plane.connected_hosts(),
+        "connected_hosts": connected,
     }))
 }
 

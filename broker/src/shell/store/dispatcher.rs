@@ -14,8 +14,8 @@ pub struct DispatcherRow {
     pub name: String,
     /// When it was added, in milliseconds since 1970.
     pub added_ms: u64,
-    /// Who added it, as the operating system's user.
-    pub added_by_uid: u32,
+    /// Who added it, as the audit trail names them.
+    pub added_by: String,
 }
 
 impl Store {
@@ -30,14 +30,18 @@ impl Store {
                 return Ok(false);
             }
             tx.execute(
-                "INSERT INTO dispatchers (public_key, name, added_ms, added_by_uid) VALUES (?, ?, ?, ?)",
-                params![dispatcher.public_key, dispatcher.name, Uint(dispatcher.added_ms), dispatcher.added_by_uid],
+                "INSERT INTO dispatchers (public_key, name, added_ms, added_by_uid, added_by) VALUES (?, ?, ?, ?, ?)",
+                params![
+                    dispatcher.public_key, dispatcher.name, Uint(dispatcher.added_ms),
+                    // From before there were others.
+                    uid_of(&dispatcher.added_by).unwrap_or(-1), dispatcher.added_by,
+                ],
             )?;
             let entry = AuditEntry {
                 time_ms: dispatcher.added_ms,
                 name: "dispatcher.added",
                 subject: &dispatcher.name,
-                actor: &format!("uid:{}", dispatcher.added_by_uid),
+                actor: &dispatcher.added_by,
                 fields: &json!({ "public_key": super::hex(&dispatcher.public_key) }),
             };
             audit(tx, &entry)?;
@@ -81,19 +85,24 @@ impl Store {
     pub fn dispatchers(&self) -> anyhow::Result<Vec<DispatcherRow>> {
         self.read("list dispatchers", |connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT public_key, name, added_ms, added_by_uid FROM dispatchers ORDER BY name",
+                "SELECT public_key, name, added_ms, coalesce(added_by, 'uid:' || added_by_uid)
+                 FROM dispatchers ORDER BY name",
             )?;
             let rows = rows.query_map([], |row| {
                 Ok(DispatcherRow {
                     public_key: row.get(0)?,
                     name: row.get(1)?,
                     added_ms: row.get::<_, Uint>(2)?.0,
-                    added_by_uid: row.get(3)?,
+                    added_by: row.get(3)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
+}
+
+fn uid_of(actor: &str) -> Option<i64> {
+    actor.strip_prefix("uid:")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -108,7 +117,7 @@ mod tests {
             public_key: KEY,
             name: "ann".to_owned(),
             added_ms: NOW,
-            added_by_uid: 1_000,
+            added_by: "uid:1000".to_owned(),
         };
         assert!(store.add_dispatcher(&ann).unwrap());
         assert!(
@@ -123,7 +132,7 @@ mod tests {
             !store
                 .add_dispatcher(&DispatcherRow {
                     name: "bob".to_owned(),
-                    ..ann
+                    ..ann.clone()
                 })
                 .unwrap()
         );

@@ -16,6 +16,8 @@ pub struct Voided {
     pub install_keys: usize,
     /// Places of load tests' readers: their journal is not in a backup.
     pub bench_sessions: usize,
+    /// Access tokens: one that was revoked since would open the door again.
+    pub access_tokens: usize,
 }
 
 impl Store {
@@ -54,6 +56,7 @@ impl Store {
                 "DELETE FROM reader_sessions WHERE reader IN (SELECT name FROM readers WHERE may = 'bench')",
                 [],
             )?;
+            let access_tokens = tx.execute("DELETE FROM access_tokens", [])?;
             let fields = json!({
                 "incarnation": next.number,
                 "incarnation_id": hex(&next.id),
@@ -63,6 +66,7 @@ impl Store {
                 "withdrawn_from": restored.end,
                 "keys": keys,
                 "install_keys_retired": install_keys,
+                "access_tokens_revoked": access_tokens,
             });
             audit(tx, &AuditEntry {
                 time_ms: now_ms,
@@ -71,7 +75,7 @@ impl Store {
                 actor,
                 fields: &fields,
             })?;
-            Ok(Voided { install_keys, bench_sessions })
+            Ok(Voided { install_keys, bench_sessions, access_tokens })
         })
     }
 }

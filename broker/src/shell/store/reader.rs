@@ -8,7 +8,7 @@ use crate::core::{
 };
 use anyhow::Context as _;
 use protocol::id::{HostId, ReaderName, SandboxId};
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Rows, Transaction, params};
 use serde_json::json;
 
 /// Sessions that are kept for one reader while it is away. Past that the one that would end first gives way.
@@ -136,7 +136,7 @@ impl Store {
 
     /// Keeps a reader's session until `expires_ms`, milliseconds since 1970. One of a reader that was removed is not kept. That there is
     /// one, and for which filters, is on disk when this returns; of its progress a power cut may take the last back: then messages that
-    /// were acknowledged come again.
+    /// were acknowledged come again. The client ids of the sessions that gave way to it are given back.
     ///
     /// # Errors
     /// The disk refuses.
@@ -146,7 +146,7 @@ impl Store {
         client_id: &str,
         kept: &Kept,
         expires_ms: u64,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<String>> {
         let filters = serde_json::to_string(&kept.filters)?;
         // Of a session that is lost nobody knows where to go on: what is published until its reader subscribes again, it never gets.
         let known = self.kept_session(name, client_id, 0)?;
@@ -162,14 +162,15 @@ impl Store {
                     client_id, filters, kept.next.map(Uint), Uint(kept.sent), Uint(expires_ms), name.as_str(),
                 ],
             )?;
-            if kept > 0 {
-                tx.execute(
-                    "DELETE FROM reader_sessions WHERE rowid IN (SELECT rowid FROM reader_sessions
-                     WHERE reader = ? ORDER BY expires_ms DESC LIMIT -1 OFFSET ?)",
-                    params![name.as_str(), SESSIONS_MAX],
-                )?;
+            if kept == 0 {
+                return Ok(Vec::new());
             }
-            Ok(())
+            let mut gone = tx.prepare_cached(
+                "DELETE FROM reader_sessions WHERE rowid IN (SELECT rowid FROM reader_sessions
+                 WHERE reader = ? ORDER BY expires_ms DESC LIMIT -1 OFFSET ?) RETURNING client_id",
+            )?;
+            let gone = gone.query_map(params![name.as_str(), SESSIONS_MAX], |row| row.get(0))?;
+            Ok(gone.collect::<Result<_, _>>()?)
         };
         if is_progress {
             self.write_hastily("keep reader session", keep)
@@ -212,6 +213,18 @@ impl Store {
         })
     }
 
+    /// The sessions that are kept: of whom each is, and its client id.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn kept_sessions(&self) -> anyhow::Result<Vec<(ReaderName, String)>> {
+        self.read("list reader sessions", |connection| {
+            let mut rows =
+                connection.prepare_cached("SELECT reader, client_id FROM reader_sessions")?;
+            read_sessions(rows.query([])?)
+        })
+    }
+
     /// Forgets a session.
     ///
     /// # Errors
@@ -244,19 +257,27 @@ impl Store {
         })
     }
 
-    /// Forgets the sessions whose time is over.
+    /// Forgets the sessions whose time is over; of whom each was, and its client id.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn prune_sessions(&self, now_ms: u64) -> anyhow::Result<()> {
+    pub fn prune_sessions(&self, now_ms: u64) -> anyhow::Result<Vec<(ReaderName, String)>> {
         self.write("prune reader sessions", |tx| {
-            tx.execute(
-                "DELETE FROM reader_sessions WHERE expires_ms <= ?",
-                [Uint(now_ms)],
+            let mut over = tx.prepare_cached(
+                "DELETE FROM reader_sessions WHERE expires_ms <= ? RETURNING reader, client_id",
             )?;
-            Ok(())
+            read_sessions(over.query([Uint(now_ms)])?)
         })
     }
+}
+
+fn read_sessions(mut rows: Rows<'_>) -> anyhow::Result<Vec<(ReaderName, String)>> {
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let reader: String = row.get(0)?;
+        sessions.push((ReaderName::new(&reader)?, row.get(1)?));
+    }
+    Ok(sessions)
 }
 
 fn read_row(row: &Row<'_>) -> anyhow::Result<ReaderRow> {

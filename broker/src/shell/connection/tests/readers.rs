@@ -10,7 +10,7 @@ impl World {
     async fn reader_token(&self, name: &str, rights: Rights) -> String {
         let name = ReaderName::new(name).unwrap();
         let life = Duration::from_secs(3600);
-        let add = move |plane: &Plane| plane.add_reader(&name, rights, life, PEER);
+        let add = move |plane: &Plane| plane.add_reader(&name, rights, life, &PEER);
         let made = self.gate.plane.blocking(add).await.unwrap().unwrap();
         made.token.to_text().to_string()
     }
@@ -140,7 +140,7 @@ async fn a_reader_that_is_removed_is_sent_away_and_cannot_come_back() {
     let token = world.reader_token("siem", everything()).await;
     let mut reader = world.reader(&token, |_| {}).await;
     let name = ReaderName::new("siem").unwrap();
-    let remove = move |plane: &Plane| plane.remove_reader(&name, PEER);
+    let remove = move |plane: &Plane| plane.remove_reader(&name, &PEER);
     assert!(world.gate.plane.blocking(remove).await.unwrap());
     assert_eq!(reader.next().await, Some(Said::Disconnect(0x98)));
     let mut again = world.dial();
@@ -171,7 +171,7 @@ async fn a_reader_that_is_removed_leaves_no_session_to_the_next_of_its_name() {
     publish_all(&mut sandbox, &batches("build-7", 40)).await;
     let name = ReaderName::new("siem").unwrap();
     let removed = name.clone();
-    let remove = move |plane: &Plane| plane.remove_reader(&removed, PEER);
+    let remove = move |plane: &Plane| plane.remove_reader(&removed, &PEER);
     assert!(world.gate.plane.blocking(remove).await.unwrap());
     world.reader_token("siem", everything()).await;
     assert_eq!(world.gate.registry.count(), 2, "it is still on its way");
@@ -230,4 +230,43 @@ async fn what_is_acknowledged_late_is_written_down_without_anything_new() {
     reader.acknowledge(second).await;
     reader.acknowledge(first).await;
     until("its place to have moved", || next() == Some(before + 2)).await;
+}
+
+#[tokio::test]
+async fn what_its_reader_is_told_was_written_down_before() {
+    let world = World::new().await;
+    let token = world.reader_token("siem", everything()).await;
+    let keep = |connect: &mut Connect<'_>| {
+        connect.clean_start = false;
+        connect.session_expiry_secs = 600;
+    };
+    let plane = world.gate.plane.clone();
+    let name = ReaderName::new("siem").unwrap();
+    let kept = async || {
+        let kept = plane.take_up_session(&name, "siem", true).await.unwrap();
+        kept.unwrap_or_default()
+    };
+    let mut reader = world.reader(&token, keep).await;
+    reader.follow(EVENTS).await;
+    let subscribed = kept().await;
+    assert!(subscribed.filters.contains_key(EVENTS) && subscribed.next.is_some());
+
+    let mut sandbox = world.sandbox("build-7").await;
+    publish_all(&mut sandbox, &batches("build-7", 2)).await;
+    let (first, _) = reader.message().await;
+    reader.message().await;
+    assert_eq!(kept().await.sent, subscribed.sent + 2);
+    reader.acknowledge(first).await;
+    reader.send(ClientPacket::PingReq).await;
+    assert_eq!(reader.next().await, Some(Said::Pong));
+    assert_eq!(kept().await.next, subscribed.next.map(|next| next + 1));
+
+    let unsubscribe = protocol::mqtt::Unsubscribe {
+        id: PacketId::MIN,
+        filters: List::from([EVENTS].as_slice()),
+        user_properties: List::default(),
+    };
+    reader.send(ClientPacket::Unsubscribe(unsubscribe)).await;
+    assert_eq!(reader.next().await, Some(Said::UnsubAck(1, vec![0])));
+    assert_eq!((kept().await.filters.len(), kept().await.next), (0, None));
 }

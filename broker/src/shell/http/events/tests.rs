@@ -24,12 +24,12 @@ const LIFE: Duration = Duration::from_millis(1500);
 /// A reader whose token lasts for `life`, and what its request is answered with.
 async fn stream(world: &World, name: &str, life: Duration) -> DuplexStream {
     let rights = Rights::from_words(&["events"], None, None).unwrap();
-    let peer = Peer { uid: 0, pid: None };
+    let peer = Peer::Local { uid: 0 };
     let name = ReaderName::new(name).unwrap();
-    let token = world.gate.plane.add_reader(&name, rights, life, peer);
+    let token = world.gate.plane.add_reader(&name, rights, life, &peer);
     let token = token.unwrap().unwrap().token.to_text();
     let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
-    let web = Web::new(&world.gate);
+    let web = Web::new(&world.gate, None);
     tokio::spawn(async move {
         let (stay, limit) = Stay::alone(DEADLINE);
         tokio::select! {
