@@ -25,7 +25,7 @@ use crate::{
     core::hosts::HostState,
     drive::{Added, Peer, Plane, kind_word},
     shell::{
-        reach::reach,
+        hairpin,
         store::{DispatcherRow, HostKind, HostRow},
     },
 };
@@ -93,7 +93,7 @@ pub(super) async fn bundle(
 }
 
 async fn bundle_json(plane: &Plane, host: &HostId, added: &Added) -> Value {
-    let reached = reach(plane.address(), &plane.certificates()).await;
+    let reached = hairpin::reach(plane.address(), &plane.certificates()).await;
     json!({
         "host": host,
         "kind": kind_word(added.kind),
