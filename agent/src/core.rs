@@ -5,6 +5,7 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+pub mod chain;
 pub mod detail;
 pub mod host;
 pub mod intake;

@@ -226,8 +226,13 @@ impl Drive {
             Effect::Challenge { attempt } => {
                 self.exchange = Some(session::challenge(Arc::clone(&self.site), attempt));
             }
-            Effect::Exchange { attempt, nonce } => {
-                self.exchange = Some(session::redeem(Arc::clone(&self.site), attempt, nonce));
+            Effect::Exchange {
+                attempt,
+                nonce,
+                show,
+            } => {
+                let site = Arc::clone(&self.site);
+                self.exchange = Some(session::redeem(site, attempt, nonce, show));
             }
             Effect::Adopt {
                 attempt,

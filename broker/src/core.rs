@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod audit;
 pub mod backup;
+pub mod catch_up;
 pub mod challenge;
 pub mod crowd;
 pub mod dedup;

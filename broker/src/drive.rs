@@ -62,7 +62,7 @@ pub(crate) use apply::Extra;
 pub use command::SubmitError;
 pub use health::Health;
 pub(crate) use identity::kind_word;
-pub use identity::{AddError, Added};
+pub use identity::{AddError, Added, No};
 pub use purge::Purge;
 pub use reader::NewToken;
 

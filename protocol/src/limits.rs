@@ -27,6 +27,14 @@ pub const MESSAGE_BYTES_MAX: usize = 60 * 1024;
 /// The longest request or answer of the token exchange, in bytes.
 pub const EXCHANGE_BYTES_MAX: usize = 8 * 1024;
 
+/// Successions in one request: with a host's longest name one takes 264 bytes. A host that is further ahead asks again.
+pub const SUCCESSIONS_MAX: usize = 24;
+
+const _: () = assert!(
+    SUCCESSIONS_MAX * 270 + 512 <= EXCHANGE_BYTES_MAX,
+    "a request that no broker would read"
+);
+
 /// Certificate authorities that a grant names: the broker's own, those before it that have not ended, and some of its owner's.
 pub const AUTHORITIES_MAX: usize = 8;
 

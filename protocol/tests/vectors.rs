@@ -354,6 +354,7 @@ impl Vector {
         let proof = match request.proof {
             Proof::InstallKey(_) => "install_key",
             Proof::HostKey(_) => "succession",
+            Proof::HostKeys(_) => "successions",
         };
         Ok(json!({
             "host": request.host.as_str(),

@@ -9,6 +9,7 @@ use protocol::topic::Topic;
 use smol::Task;
 
 use super::site::{Mail, Site};
+use crate::core::chain::Show;
 use crate::core::host::identity::life_of;
 use crate::core::host::{Event, Failure};
 use crate::shell::exchange::{self, ExchangeError};
@@ -49,6 +50,10 @@ pub(super) fn adopt(site: &Site, attempt: u64, token: Vec<u8>, generation: u64) 
     let adopted = (|| {
         let mut identity = site.identity();
         let was_enrolled = identity.current.is_some();
+        // Before the key is in force: from then on nothing else tells how it came to be.
+        if let Some(link) = identity.link() {
+            site.store.save_link(link)?;
+        }
         identity
             .adopt(token, generation)
             .context("take the broker's grant")?;
@@ -100,9 +105,9 @@ pub(super) fn challenge(site: Arc<Site>, attempt: u64) -> Task<()> {
 }
 
 /// Asks the broker for a token.
-pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()> {
+pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32], show: Show) -> Task<()> {
     spawn(async move {
-        let mail = match request(&site, nonce) {
+        let mail = match request(&site, nonce, show) {
             Err(error) => Mail::Fatal(error),
             Ok(request) => Mail::Session(match exchange::redeem(&site.exchange(), request).await {
                 Ok(grant) => {
@@ -131,23 +136,47 @@ pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()>
 }
 
 /// The request with the proof that fits. The install key is read only when it is needed, and not kept.
-fn request(site: &Site, nonce: [u8; 32]) -> anyhow::Result<Vec<u8>> {
+fn request(site: &Site, nonce: [u8; 32], show: Show) -> anyhow::Result<Vec<u8>> {
     let is_enrolled = site.identity().current.is_some();
     let install_key = if is_enrolled {
         None
     } else {
         Some(site.bundle.install_key()?)
     };
+    let chain = match show {
+        Show::Last => None,
+        Show::Chain { after } => Some(site.store.load_chain(after)?),
+    };
     site.identity()
-        .request(nonce, install_key.as_ref())
+        .request(nonce, install_key.as_ref(), chain)
         .context("ask for a token: no key is pending")
 }
 
 fn failed(site: &Site, attempt: u64, error: &ExchangeError) -> Event {
     let failure = match error {
-        ExchangeError::Refused { reason, time } => {
+        ExchangeError::Refused {
+            reason,
+            time,
+            known,
+        } => {
             site.time.learn(*time);
-            Failure::Refused(*reason)
+            if let Some(generation) = known {
+                tracing::info!(
+                    generation,
+                    "the broker was restored from a backup: it is shown how this host's keys followed each other since"
+                );
+                return Event::ExchangeFailed {
+                    attempt,
+                    failure: Failure::Refused {
+                        refusal: *reason,
+                        known: *known,
+                    },
+                };
+            }
+            Failure::Refused {
+                refusal: *reason,
+                known: None,
+            }
         }
         ExchangeError::Failed(_) => Failure::Unreachable,
     };
@@ -167,7 +196,9 @@ pub(super) fn remedy(refusal: Refusal) -> &'static str {
             "the install key is unknown, used, retired or expired: fetch a fresh bundle with `outhaul host add`"
         }
         Refusal::Proof => {
-            "this host's key is not the one the broker knows: enrol it again with a fresh bundle"
+            "this host's key is not one that the broker knows, or the host was away for too long. If the broker was restored from a \
+             backup from before this host was added, or without `outhaul restore`, it cannot know it. Make a fresh bundle with `outhaul \
+             host add NAME --reissue`, move the state directory away, and start the operator with that bundle"
         }
         Refusal::Locked => {
             "two operators used this identity; find the other one, then have the host unlocked with `outhaul host unlock`"

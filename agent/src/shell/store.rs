@@ -4,6 +4,7 @@
 //! a power cut there is the old one or the new one. Each carries a checksum; what does not match it is an error that names the file,
 //! and is never quietly reset: a host that forgets what it owes is worse than one that asks for help.
 
+mod chain;
 mod file;
 
 use std::fs;
@@ -31,6 +32,8 @@ const IDENTITY: &str = "identity";
 const AUTHORITIES: &str = "authorities";
 /// Held while an operator runs.
 const LOCK: &str = "lock";
+/// How the host's keys followed each other, in parts.
+const SUCCESSIONS: &str = "successions";
 /// Commands, by id.
 const COMMANDS: &str = "commands";
 /// Sandboxes, by id.
@@ -64,11 +67,11 @@ impl Store {
     /// If it cannot be made, is open to others, or another operator uses it.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         file::make_dir(dir)?;
-        for inner in [COMMANDS, SANDBOXES, OUTBOX] {
+        for inner in [SUCCESSIONS, COMMANDS, SANDBOXES, OUTBOX] {
             file::make_dir(&dir.join(inner))?;
         }
         let lock = lock(dir)?;
-        for inner in ["", COMMANDS, SANDBOXES, OUTBOX] {
+        for inner in ["", SUCCESSIONS, COMMANDS, SANDBOXES, OUTBOX] {
             file::remove_leftovers(&dir.join(inner))?;
         }
         Ok(Self {

@@ -113,7 +113,8 @@ async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Resu
         generation,
         proof,
     };
-    plane.exchange(sign_request(&key, &request)).await
+    let answer = plane.exchange(sign_request(&key, &request)).await;
+    answer.map_err(|no| no.reason)
 }
 
 async fn enroll(plane: &Plane, install: &InstallKey, key: u8) -> Result<Grant, Refusal> {

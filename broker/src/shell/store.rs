@@ -4,6 +4,7 @@
 //! through `spawn_blocking`. Every change of rights writes its row of the audit trail in the same transaction.
 
 mod audit;
+mod catch_up;
 mod column;
 mod command;
 mod dispatcher;
@@ -18,6 +19,7 @@ mod snapshot;
 mod trouble;
 
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
+pub use catch_up::CaughtUp;
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use dropped::{DroppedRow, Needed};

@@ -131,7 +131,9 @@ fn proof() -> impl Strategy<Value = Proof> {
         Proof::InstallKey(InstallProof::from(&key))
     });
     let succession = vec(any::<u8>(), 0..512).prop_map(|bytes| Proof::HostKey(bytes.into()));
-    prop_oneof![install_key, succession]
+    let chain = vec(vec(any::<u8>(), 0..300), 0..8)
+        .prop_map(|links| Proof::HostKeys(links.into_iter().map(Into::into).collect()));
+    prop_oneof![install_key, succession, chain]
 }
 
 /// An event without its data.
@@ -207,14 +209,14 @@ proptest! {
     fn an_answer_of_the_exchange_is_read_as_it_was_written(
         nonce: [u8; 32], time in time(), token in vec(any::<u8>(), 0..2048), generation in number(),
         authorities in option::of(vec(vec(any::<u8>(), 0..1024), 0..5)),
-        reason in word(Refusal::ALL, Refusal::from_label),
+        reason in word(Refusal::ALL, Refusal::from_label), known in option::of(number()),
     ) {
         let challenge = Challenge { nonce: nonce.into(), time };
         prop_assert_eq!(again(&challenge, EXCHANGE_BYTES_MAX), challenge);
         let authorities = authorities.map(|list| list.into_iter().map(Into::into).collect());
         let grant = Grant { token: token.into(), time, generation, authorities };
         prop_assert_eq!(again(&grant, EXCHANGE_BYTES_MAX), grant);
-        let refused = Refused { reason, time };
+        let refused = Refused { reason, time, generation: known };
         prop_assert_eq!(again(&refused, EXCHANGE_BYTES_MAX), refused);
     }
 

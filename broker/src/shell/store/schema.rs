@@ -7,11 +7,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Step `n` takes a database from version `n` to `n + 1`. Steps are only ever added.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// Where a database has its version, as the file's head shows it, big end first.

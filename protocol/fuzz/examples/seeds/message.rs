@@ -152,6 +152,7 @@ pub fn refused() -> exchange::Refused {
     exchange::Refused {
         reason: Refusal::Locked,
         time: NOW,
+        generation: Some(300),
     }
 }
 
