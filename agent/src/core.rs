@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod detail;
+pub mod dispatcher;
 pub mod host;
 pub mod intake;
 pub mod launch;

@@ -26,6 +26,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::{Task, Timer};
 
 use crate::config::Config;
+use crate::core::dispatcher::Dispatchers;
 use crate::core::host::{Down, Effect, Event, Host};
 use crate::core::intake::Memory;
 use crate::core::outbox::Outbox;
@@ -87,6 +88,8 @@ struct Drive {
     link: Option<(u64, Link)>,
     outbox: Outbox,
     memory: Memory,
+    /// Whom this host obeys.
+    dispatchers: Dispatchers,
     attendants: BTreeMap<SandboxId, Attendant>,
     /// Containers that are being swept.
     sweeping: BTreeSet<String>,
@@ -96,6 +99,8 @@ struct Drive {
     deferred: VecDeque<(Vec<u8>, AckHandle)>,
     /// Why they were put off.
     said_deferred: Said,
+    /// Why a statement about dispatchers changed nothing.
+    said_statement: Said,
     /// Why the link went down last.
     said: Said,
     status_at: Instant,
@@ -132,6 +137,7 @@ impl Drive {
         let mut drive = Self {
             outbox: Outbox::new(owed.iter().copied(), next),
             memory,
+            dispatchers: start::open_dispatchers(&site)?,
             host,
             link: None,
             attendants: BTreeMap::new(),
@@ -139,6 +145,7 @@ impl Drive {
             unstored: VecDeque::new(),
             deferred: VecDeque::new(),
             said_deferred: Said::default(),
+            said_statement: Said::default(),
             said: Said::default(),
             status_at: now.mono + STATUS_EVERY,
             status_owed: false,

@@ -14,6 +14,7 @@ mod follow;
 mod host;
 mod inspect;
 mod journal;
+mod key;
 mod known_hosts;
 mod logs;
 mod order;
@@ -110,6 +111,9 @@ enum Command {
     /// Certificates: what hosts trust, and the authority's rotation
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Keys that last: which there are, and the issuer's rotation
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Copy the broker's data directory while it runs, so that it can be restored
     ///
     /// The store and the journal, as of one moment, into a new directory, with a manifest that holds the hash of each file. Run it where the
@@ -221,6 +225,7 @@ impl Cli {
             Command::Host(command) => host::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
+            Command::Key(command) => key::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,
             Command::Restore(args) => restore::execute(&mut context, &args),
             Command::Journal(command) => journal::execute(&context, command).await,

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod histogram;
 pub mod hosts;
 pub mod incarnation;
+pub mod issuer;
 pub mod journal;
 pub mod lag;
 pub mod network;

@@ -8,9 +8,11 @@ mod apply;
 mod certificate;
 mod clerk;
 mod command;
+mod dispatcher;
 mod health;
 mod identity;
 mod intake;
+mod key;
 mod purge;
 mod reader;
 mod rebuild;
@@ -25,8 +27,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::{
-    id::{HostId, ReaderName, SandboxId, hex},
-    key::{Issuer, Secret},
+    id::{HostId, ReaderName, SandboxId},
     signed::VerifyError,
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
@@ -50,6 +51,7 @@ use crate::{
     shell::{
         certificate::Facts,
         clock,
+        issuer::Issuers,
         journal::Journal,
         keys::fill_random,
         room::Room,
@@ -60,6 +62,7 @@ use crate::{
 
 pub(crate) use apply::Extra;
 pub use command::SubmitError;
+pub use dispatcher::StatementRefused;
 pub use health::Health;
 pub(crate) use identity::kind_word;
 pub use identity::{AddError, Added, No};
@@ -171,6 +174,8 @@ pub enum Withdrawn {
     Host(HostId),
     /// A reader's.
     Reader(ReaderName),
+    /// Every host's token: the key that signed them counts no more. Who still has rights gets another.
+    Tokens,
 }
 
 impl Withdrawn {
@@ -180,6 +185,7 @@ impl Withdrawn {
         match self {
             Self::Host(host) => who.host() == Some(host),
             Self::Reader(reader) => who.reader() == Some(reader),
+            Self::Tokens => who.host().is_some(),
         }
     }
 }
@@ -199,8 +205,8 @@ pub struct Parts {
     pub retention: Limits,
     /// Who hears of it now.
     pub router: Router,
-    /// Signs connection tokens.
-    pub issuer: Secret<Issuer>,
+    /// Sign connection tokens.
+    pub issuer: Issuers,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
     /// How long an unused install key is good.
@@ -295,7 +301,7 @@ impl Plane {
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
-            audience: format!("outhaul-{}", hex(&parts.issuer.public().id())),
+            audience: parts.issuer.audience().to_owned(),
             history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
@@ -340,9 +346,9 @@ impl Plane {
     /// # Errors
     /// [`Denied`].
     pub fn check_token(&self, token: &[u8], now: UnixMillis) -> Result<Grant, Denied> {
-        let issuer = self.inner.parts.issuer.public();
         let now = now.max(self.now());
-        let grant = token::check(token, &[issuer], &self.inner.audience, now)?;
+        let issuers = self.inner.parts.issuer.accepted(now);
+        let grant = token::check(token, &issuers, &self.inner.audience, now)?;
         let hosts = self
             .inner
             .hosts

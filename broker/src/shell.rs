@@ -6,6 +6,7 @@ pub mod clock;
 pub mod connection;
 pub mod descriptors;
 pub mod http;
+pub mod issuer;
 pub mod journal;
 pub mod keys;
 pub mod listener;

@@ -112,6 +112,9 @@ pub const SANDBOX_TOKEN_LIFE_S_MAX: u64 = 15 * 60;
 /// Dispatchers that a bundle or a policy may list.
 pub const DISPATCHERS_MAX: usize = 64;
 
+/// Statements of dispatchers that a broker passes on and a host keeps: a key of each of them that is followed or revoked.
+pub const STATEMENTS_MAX: usize = 64;
+
 /// The first label that a reader of an open message skips if it does not know it; below, it must know what it reads.
 pub const OPEN_LABELS_FROM: i64 = 64;
 

@@ -15,6 +15,7 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod rotation;
 mod sse;
 mod stream;
 mod token;

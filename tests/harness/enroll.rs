@@ -1,12 +1,13 @@
 //! A host without an operator: added over the local API and enrolled over HTTPS, so that a test holds its key and its token.
 
-use std::{net::TcpStream, path::Path, sync::Arc, time::Duration};
+use std::{net::TcpStream, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use protocol::{
     cbor,
     exchange::{
-        CHALLENGE_PATH, CONTENT_TYPE, Challenge, EXCHANGE_PATH, Grant, Proof, Request, sign_request,
+        CHALLENGE_PATH, CONTENT_TYPE, Challenge, EXCHANGE_PATH, Grant, Proof, Refused, Request,
+        sign_request,
     },
     id::HostId,
     install_key::InstallKey,
@@ -43,6 +44,30 @@ pub fn enroll(
     key: &Secret<Host>,
     keep: &mut Vec<Vec<u8>>,
 ) -> anyhow::Result<Vec<u8>> {
+    let install_key = add_host(world, name, dispatcher)?;
+    keep.push(install_key.to_text().as_bytes().to_vec());
+    let request = Request {
+        nonce: challenge(world)?.nonce,
+        host: name.clone(),
+        key: key.public(),
+        generation: 1,
+        proof: Proof::InstallKey((&install_key).into()),
+    };
+    match exchange(world, &sign_request(key, &request))? {
+        Ok(grant) => Ok(grant.token.into_vec()),
+        Err(refused) => anyhow::bail!("enrol {name}: {}", refused.reason),
+    }
+}
+
+/// Adds a host that obeys `dispatcher`; the install key of its bundle.
+///
+/// # Errors
+/// If the broker refuses.
+pub fn add_host(
+    world: &World,
+    name: &HostId,
+    dispatcher: &Secret<Dispatcher>,
+) -> anyhow::Result<InstallKey> {
     let dispatchers = [dispatcher.public().to_string()];
     let body = json!({ "name": name, "kind": "docker", "dispatchers": dispatchers }).to_string();
     let kind = "application/json";
@@ -52,34 +77,42 @@ pub fn enroll(
         .pointer("/bundle/install.key")
         .and_then(serde_json::Value::as_str)
         .context("no install key in the bundle")?;
-    keep.push(install_key.trim().as_bytes().to_vec());
-    let install_key = InstallKey::from_text(install_key.trim())
+    InstallKey::from_text(install_key.trim())
         .map_err(|error| anyhow::anyhow!("{error}"))
-        .context("read the install key")?;
-    let ca = world.path("broker/keys/ca.crt");
-    let challenge = ask(world.port, &ca, CHALLENGE_PATH, &[])?;
-    let challenge: Challenge = cbor::from_slice(&challenge, EXCHANGE_BYTES_MAX)
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let request = Request {
-        nonce: challenge.nonce,
-        host: name.clone(),
-        key: key.public(),
-        generation: 1,
-        proof: Proof::InstallKey((&install_key).into()),
-    };
-    let grant = ask(world.port, &ca, EXCHANGE_PATH, &sign_request(key, &request))?;
-    let grant: Grant =
-        cbor::from_slice(&grant, EXCHANGE_BYTES_MAX).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(grant.token.into_vec())
+        .context("read the install key")
 }
 
-fn ask(port: u16, ca: &Path, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let config = tls_config(ca, &[b"http/1.1"])?;
+/// A challenge.
+///
+/// # Errors
+/// If the broker gives none.
+pub fn challenge(world: &World) -> anyhow::Result<Challenge> {
+    let (status, body) = ask(world, CHALLENGE_PATH, &[])?;
+    anyhow::ensure!(status == 200, "ask for a challenge: {status}");
+    cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// What the broker says to a signed request: a grant, or why not.
+///
+/// # Errors
+/// If it says neither.
+pub fn exchange(world: &World, request: &[u8]) -> anyhow::Result<Result<Grant, Refused>> {
+    let (status, body) = ask(world, EXCHANGE_PATH, request)?;
+    let bad = |error| anyhow::anyhow!("{status}: {error}");
+    if status == 200 {
+        let grant = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(bad)?;
+        return Ok(Ok(grant));
+    }
+    let refused = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(bad)?;
+    Ok(Err(refused))
+}
+
+fn ask(world: &World, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+    let (port, ca) = (world.port, world.path("broker/keys/ca.crt"));
+    let config = tls_config(&ca, &[b"http/1.1"])?;
     let tls = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
     let tcp = TcpStream::connect(("127.0.0.1", port)).context("dial the broker")?;
     tcp.set_read_timeout(Some(ANSWER_WAIT))?;
     let stream = StreamOwned::new(tls, tcp);
-    let (status, body) = local::http(stream, "POST", path, CONTENT_TYPE, body)?;
-    anyhow::ensure!(status == 200, "POST {path}: {status}");
-    Ok(body)
+    local::http(stream, "POST", path, CONTENT_TYPE, body)
 }

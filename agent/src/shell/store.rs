@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::core::dispatcher;
 use crate::core::host::identity::Identity;
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, SandboxRecord};
@@ -32,6 +33,8 @@ const IDENTITY: &str = "identity";
 const AUTHORITIES: &str = "authorities";
 /// Held while an operator runs.
 const LOCK: &str = "lock";
+/// Whom the host obeys beside those that its owner lists, and whom no more.
+const DISPATCHERS: &str = "dispatchers";
 /// How the host's keys followed each other, in parts.
 const SUCCESSIONS: &str = "successions";
 /// Commands, by id.
@@ -126,6 +129,29 @@ impl Store {
     /// If it is not on disk; the old ones are then.
     pub fn save_learned(&self, learned: &Learned) -> anyhow::Result<()> {
         file::write(&self.dir.join(AUTHORITIES), &cbor::to_vec(learned))
+    }
+
+    /// What dispatchers said about each other's keys, if anything was ever written down.
+    ///
+    /// # Errors
+    /// If the file is damaged or cannot be read.
+    pub fn load_dispatchers(&self) -> anyhow::Result<Option<dispatcher::Learned>> {
+        let path = self.dir.join(DISPATCHERS);
+        let Some(bytes) = file::read(&path, FILE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let learned = cbor::from_slice(&bytes, FILE_BYTES_MAX);
+        learned
+            .map(Some)
+            .map_err(|_| file::damaged(&path, "it is of another version"))
+    }
+
+    /// Writes down what dispatchers said.
+    ///
+    /// # Errors
+    /// If it is not on disk; the old state is then.
+    pub fn save_dispatchers(&self, learned: &dispatcher::Learned) -> anyhow::Result<()> {
+        file::write(&self.dir.join(DISPATCHERS), &cbor::to_vec(learned))
     }
 
     /// Every command that is remembered.

@@ -12,7 +12,7 @@ use protocol::{
     limits::{DISPATCHERS_MAX, HOST_TOKEN_LIFE_S_MAX},
     signed::{self, Verified},
     time::UnixMillis,
-    token::{HostTerms, mint_host},
+    token::HostTerms,
 };
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
@@ -366,7 +366,7 @@ impl Plane {
             life_s: HOST_TOKEN_LIFE_S_MAX,
         };
         Ok(Grant {
-            token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
+            token: ByteBuf::from(self.inner.parts.issuer.mint(&terms)),
             time: now,
             generation,
             authorities: Some(self.authorities()),

@@ -3,6 +3,7 @@
 mod identity;
 mod restore;
 mod retention;
+mod rotation;
 
 use std::{path::Path, time::Duration};
 
@@ -34,8 +35,8 @@ const PEER: Peer = Peer {
     pid: None,
 };
 
-fn secret<R: protocol::key::Role>(byte: u8) -> Secret<R> {
-    Secret::from_seed(&Zeroizing::new([byte; 32]))
+fn secret<R: protocol::key::Role>(byte: u8) -> protocol::key::Secret<R> {
+    protocol::key::Secret::from_seed(&Zeroizing::new([byte; 32]))
 }
 
 fn edge() -> HostId {
@@ -71,7 +72,7 @@ async fn open_with(place: &Path, retention: crate::core::retention::Limits) -> P
         admitted: Admitted::default(),
         retention,
         router: Router::spawn(router::default_config()).await.unwrap(),
-        issuer: secret(1),
+        issuer: Issuers::of(secret(1)),
         recovery_window: Duration::from_secs(72 * 3600),
         install_key_life: Duration::from_secs(24 * 3600),
         address: "broker.example:8443".to_owned(),
@@ -89,6 +90,7 @@ async fn plane() -> (TempDir, Plane) {
         name: "ada".to_owned(),
         added_ms: 1,
         added_by_uid: 1000,
+        until_ms: None,
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     (place, plane)

@@ -6,6 +6,7 @@ mod backup;
 mod certificate;
 mod host;
 mod journal;
+mod key;
 mod reader;
 mod records;
 mod route;

@@ -15,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{core::principal::Who, drive::Plane};
+use crate::{
+    core::principal::Who,
+    drive::{Plane, Withdrawn},
+};
 use quota::Quota;
 
 pub use quota::{BENCH_CONNECTIONS_MAX, CONNECTIONS_PER_READER_MAX, SANDBOXES_PER_HOST_MAX};
@@ -347,11 +350,16 @@ pub const fn withdrawn_why(who: &Who) -> &'static str {
     }
 }
 
+/// Why a connection ends whose token was made void with all others.
+pub const TOKENS_VOID: &str = "the broker's issuer key was replaced: a fresh token is needed";
+
 /// Ends the connections of those who lose their rights, as they lose them. Runs as long as the plane.
 pub async fn close_withdrawn(registry: Registry, plane: Plane) {
     let mut withdrawals = plane.withdrawals();
+    let mut voided = plane.tokens_voided();
     loop {
         let is_meant: Box<dyn Fn(&Who) -> bool + Send> = match withdrawals.recv().await {
+            Ok(Withdrawn::Tokens) => Box::new(|_| false),
             Ok(withdrawn) => Box::new(move |who| withdrawn.concerns(who)),
             // Some were lost: look at all.
             Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -360,6 +368,15 @@ pub async fn close_withdrawn(registry: Registry, plane: Plane) {
             }
             Err(broadcast::error::RecvError::Closed) => return,
         };
+        // Looked at each time: the word of it may be among those that were lost.
+        let before = std::mem::replace(&mut voided, plane.tokens_voided());
+        if before != voided {
+            let end = End {
+                reason: ReasonCode::ADMINISTRATIVE_ACTION,
+                why: TOKENS_VOID,
+            };
+            registry.disconnect_if(|who| Withdrawn::Tokens.concerns(who), end);
+        }
         registry.withdraw_if(is_meant);
     }
 }
@@ -367,7 +384,7 @@ pub async fn close_withdrawn(registry: Registry, plane: Plane) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{drive::Withdrawn, shell::clock};
+    use crate::shell::clock;
     use protocol::{id::HostId, token::Subject};
 
     const END: End = End {

@@ -16,6 +16,7 @@ mod reader;
 mod sandbox;
 mod schema;
 mod snapshot;
+mod statement;
 mod trouble;
 
 pub use audit::{AUDIT_ROWS_MAX, AuditCheck, AuditEntry, AuditFault, AuditRow};
@@ -29,6 +30,7 @@ pub use incarnation::Voided;
 pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
 pub use snapshot::{Snapshot, StoreFacts, inspect};
+pub use statement::{NewStatement, Said};
 pub use trouble::Trouble;
 
 use crate::shell::room::Room;

@@ -78,10 +78,10 @@ async fn a_foreign_nonce_and_strange_bytes_are_refused() {
         proof: Proof::InstallKey((&install).into()),
     };
     let refused = plane.exchange(sign_request(&key, &request)).await;
-    assert_eq!(refused.unwrap_err(), Refusal::Malformed);
+    assert_eq!(refused.unwrap_err().reason, Refusal::Malformed);
     assert_eq!(
         plane.exchange(vec![0; 100]).await.unwrap_err(),
-        Refusal::Malformed
+        Refusal::Malformed.into()
     );
     assert!(
         enroll(&plane, &install, 10).await.is_ok(),

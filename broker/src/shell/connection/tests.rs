@@ -84,7 +84,7 @@ impl World {
             },
             retention: crate::core::retention::Limits::default(),
             router: Router::spawn(router::default_config()).await.unwrap(),
-            issuer: secret(1),
+            issuer: crate::shell::issuer::Issuers::of(secret(1)),
             recovery_window: Duration::from_secs(3600),
             install_key_life: Duration::from_secs(3600),
             address: "broker.example:8443".to_owned(),
@@ -195,6 +195,7 @@ async fn enroll(plane: &Plane) -> Vec<u8> {
         name: "ada".to_owned(),
         added_ms: 1,
         added_by_uid: 1000,
+        until_ms: None,
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     let added = plane

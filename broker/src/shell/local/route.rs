@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     answer::{Answer, No, ok},
-    backup, certificate, host, journal, reader, records,
+    backup, certificate, host, journal, key, reader, records,
 };
 use crate::{
     drive::{Extra, Peer},
@@ -41,12 +41,15 @@ pub(super) fn routes(api: Api) -> Router {
             "/v1/dispatchers",
             get(host::list_dispatchers).post(host::add_dispatcher),
         )
+        .route("/v1/dispatchers/statements", post(host::add_statement))
         .route("/v1/dispatchers/{key}", delete(host::remove_dispatcher))
         .route("/v1/readers", get(reader::list).post(reader::add))
         .route("/v1/readers/{name}", delete(reader::remove))
         .route("/v1/certificates", get(certificate::list))
         .route("/v1/certificates/rotate", post(certificate::rotate))
         .route("/v1/certificates/retire", post(certificate::retire))
+        .route("/v1/keys", get(key::list))
+        .route("/v1/keys/issuer/rotate", post(key::rotate_issuer))
         .route("/v1/journal", get(journal::show))
         .route("/v1/journal/purge", post(journal::purge))
         .route("/v1/commands", post(submit))

@@ -16,6 +16,8 @@ pub struct DispatcherRow {
     pub added_ms: u64,
     /// Who added it, as the operating system's user.
     pub added_by_uid: u32,
+    /// When it ends, being followed by another, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
 }
 
 impl Store {
@@ -81,7 +83,7 @@ impl Store {
     pub fn dispatchers(&self) -> anyhow::Result<Vec<DispatcherRow>> {
         self.read("list dispatchers", |connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT public_key, name, added_ms, added_by_uid FROM dispatchers ORDER BY name",
+                "SELECT public_key, name, added_ms, added_by_uid, until_ms FROM dispatchers ORDER BY name",
             )?;
             let rows = rows.query_map([], |row| {
                 Ok(DispatcherRow {
@@ -89,6 +91,7 @@ impl Store {
                     name: row.get(1)?,
                     added_ms: row.get::<_, Uint>(2)?.0,
                     added_by_uid: row.get(3)?,
+                    until_ms: row.get::<_, Option<Uint>>(4)?.map(|time| time.0),
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -109,6 +112,7 @@ mod tests {
             name: "ann".to_owned(),
             added_ms: NOW,
             added_by_uid: 1_000,
+            until_ms: None,
         };
         assert!(store.add_dispatcher(&ann).unwrap());
         assert!(
