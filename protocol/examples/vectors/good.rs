@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<Vector> {
         newer::all(),
         batch::all(),
         exchange::all(),
+        crate::statement::good(),
         stream::all(),
         text::all(),
     ]

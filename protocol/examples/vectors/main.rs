@@ -16,6 +16,7 @@ mod forge;
 mod good;
 mod item;
 mod message;
+mod statement;
 mod stream;
 mod vector;
 mod world;
