@@ -153,7 +153,8 @@ fn fifty_hosts_come_back_by_their_chains_after_a_declared_restore() {
             machine
         })
         .collect();
-    let text = |name: &str| world.path(name).to_string_lossy().into_owned();
+    let dir = world.path("");
+    let text = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (backup, keys, passphrase) = (text("backup"), text("keys.sealed"), text("passphrase"));
     fs::write(&passphrase, "correct horse battery staple\n").unwrap();
     fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
