@@ -88,6 +88,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         675,
         "e29c68bff1e36b91756d1f15ed2091aaa0e4927c31a1aa9f5c75208c9c5a01ce",
     ),
+    (
+        "good.jsonl",
+        209,
+        "6484fca78ec745ae596f60756965342679735323dfed51d4f3fbd7677d50d562",
+    ),
+    (
+        "bad.jsonl",
+        682,
+        "cc9a5303c5df3e1e6c7823cee8136dcdfb5482a517dcde5b569b35df75f0d73c",
+    ),
 ];
 
 #[test]
