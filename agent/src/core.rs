@@ -5,7 +5,9 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+pub mod chain;
 pub mod detail;
+pub mod dispatcher;
 pub mod host;
 pub mod intake;
 pub mod launch;

@@ -28,6 +28,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::{Task, Timer};
 
 use crate::config::Config;
+use crate::core::dispatcher::Dispatchers;
 use crate::core::host::{Down, Effect, Event, Host};
 use crate::core::intake::Memory;
 use crate::core::outbox::Outbox;
@@ -93,6 +94,8 @@ struct Drive {
     link: Option<(u64, Link)>,
     outbox: Outbox,
     memory: Memory,
+    /// Whom this host obeys.
+    dispatchers: Dispatchers,
     attendants: BTreeMap<SandboxId, Attendant>,
     /// Containers that are being swept.
     sweeping: BTreeSet<String>,
@@ -102,6 +105,8 @@ struct Drive {
     deferred: VecDeque<(Vec<u8>, AckHandle)>,
     /// Why they were put off.
     said_deferred: Said,
+    /// Why a statement about dispatchers changed nothing.
+    said_statement: Said,
     /// Why the link went down last.
     said: Said,
     /// How the operator does, for its owner.
@@ -146,6 +151,7 @@ impl Drive {
         let mut drive = Self {
             outbox: Outbox::new(owed.iter().copied(), next),
             memory,
+            dispatchers: start::open_dispatchers(&site)?,
             host,
             link: None,
             attendants: BTreeMap::new(),
@@ -153,6 +159,7 @@ impl Drive {
             unstored: VecDeque::new(),
             deferred: VecDeque::new(),
             said_deferred: Said::default(),
+            said_statement: Said::default(),
             said: Said::default(),
             standing: Standing::new(now.unix, site.time.skew_ms()),
             is_status_due: true,
@@ -251,8 +258,13 @@ impl Drive {
             Effect::Challenge { attempt } => {
                 self.exchange = Some(session::challenge(Arc::clone(&self.site), attempt));
             }
-            Effect::Exchange { attempt, nonce } => {
-                self.exchange = Some(session::redeem(Arc::clone(&self.site), attempt, nonce));
+            Effect::Exchange {
+                attempt,
+                nonce,
+                show,
+            } => {
+                let site = Arc::clone(&self.site);
+                self.exchange = Some(session::redeem(site, attempt, nonce, show));
             }
             Effect::Adopt {
                 attempt,

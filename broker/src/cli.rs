@@ -17,6 +17,7 @@ mod follow;
 mod host;
 mod inspect;
 mod journal;
+mod key;
 mod known_hosts;
 mod login;
 mod logs;
@@ -136,6 +137,9 @@ enum Command {
     /// Certificates: what hosts trust, and the authority's rotation
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Keys that last: which there are, and the issuer's rotation
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Copy the broker's data directory while it runs, so that it can be restored
     ///
     /// The store and the journal, as of one moment, into a new directory, with a manifest that holds the hash of each file. Run it where the
@@ -255,6 +259,7 @@ impl Cli {
             Command::Sandbox(command) => sandbox::execute(&context, command).await,
             Command::Reader(command) => reader::execute(&context, command).await,
             Command::Ca(command) => ca::execute(&context, command).await,
+            Command::Key(command) => key::execute(&context, command).await,
             Command::Backup(args) => backup::execute(&mut context, args).await,
             Command::Restore(args) => restore::execute(&mut context, &args),
             Command::Journal(command) => journal::execute(&context, command).await,

@@ -10,9 +10,11 @@ mod audit;
 mod certificate;
 mod clerk;
 mod command;
+mod dispatcher;
 mod health;
 mod identity;
 mod intake;
+mod key;
 mod purge;
 mod reader;
 mod rebuild;
@@ -29,8 +31,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::{
-    id::{HostId, ReaderName, SandboxId, hex},
-    key::{Issuer, Secret},
+    id::{HostId, ReaderName, SandboxId},
     signed::VerifyError,
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
@@ -57,6 +58,7 @@ use crate::{
         audit_key::AuditKey,
         certificate::Facts,
         clock,
+        issuer::Issuers,
         journal::Journal,
         keys::fill_random,
         places::Places,
@@ -69,9 +71,10 @@ use crate::{
 pub use access::{NewAccessToken, Peer};
 pub(crate) use apply::Extra;
 pub use command::SubmitError;
+pub use dispatcher::StatementRefused;
 pub use health::Health;
 pub(crate) use identity::kind_word;
-pub use identity::{AddError, Added};
+pub use identity::{AddError, Added, No};
 pub use purge::Purge;
 pub use reader::NewToken;
 pub use right::{RevokeError, Skew};
@@ -172,6 +175,8 @@ pub enum Withdrawn {
     Some(HostId),
     /// A reader's.
     Reader(ReaderName),
+    /// Every host's token: the key that signed them counts no more. Who still has rights gets another.
+    Tokens,
 }
 
 impl Withdrawn {
@@ -184,6 +189,7 @@ impl Withdrawn {
                 matches!(who.subject(), Some(Subject::Sandbox(h, s)) if h == host && s == sandbox)
             }
             Self::Reader(reader) => who.reader() == Some(reader),
+            Self::Tokens => who.host().is_some(),
         }
     }
 }
@@ -205,10 +211,10 @@ pub struct Parts {
     pub retention: Limits,
     /// Who hears of it now.
     pub router: Router,
-    /// Signs connection tokens.
-    pub issuer: Secret<Issuer>,
     /// Signs the audit trail.
     pub audit: AuditKey,
+    /// Sign connection tokens.
+    pub issuer: Issuers,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
     /// How long a connection token lives; at most an hour.
@@ -309,12 +315,6 @@ impl Tables {
     }
 }
 
-/// What a broker with this issuer's key is called in tokens.
-#[must_use]
-pub fn audience(issuer: &Secret<Issuer>) -> String {
-    format!("outhaul-{}", hex(&issuer.public().id()))
-}
-
 impl Plane {
     /// Opens the plane: reads the hosts, and the journal as far as is needed to know what came before. Blocks on the disk; call it
     /// inside the tokio runtime.
@@ -329,7 +329,7 @@ impl Plane {
         fill_random(&mut *key)?;
         let (errands, errands_received) = mpsc::channel(clerk::ERRANDS_MAX);
         let inner = Inner {
-            audience: audience(&parts.issuer),
+            audience: parts.issuer.audience().to_owned(),
             history,
             challenges: Challenges::new(key),
             exchanges: Semaphore::new(EXCHANGES_MAX),
@@ -390,9 +390,9 @@ impl Plane {
     /// # Errors
     /// [`Denied`].
     pub fn check_token(&self, token: &[u8], now: UnixMillis) -> Result<Grant, Denied> {
-        let issuer = self.inner.parts.issuer.public();
         let now = now.max(self.now());
-        let grant = token::check(token, &[issuer], &self.inner.audience, now)?;
+        let issuers = self.inner.parts.issuer.accepted(now);
+        let grant = token::check(token, &issuers, &self.inner.audience, now)?;
         let hosts = self
             .inner
             .hosts

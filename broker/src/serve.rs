@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use protocol::{
     bundle::fingerprint,
-    key::{Issuer, Secret},
     mqtt::ReasonCode,
 };
 use serde_json::json;
@@ -19,7 +18,7 @@ use tokio::{
 use crate::{
     config::{Authority, Config},
     core::{expiry::Watch, gate::Offer, network::Network},
-    drive::{Parts, Plane, audience},
+    drive::{Parts, Plane},
     shell::{
         audit_key::AuditKey,
         certificate::Certificates,
@@ -27,6 +26,7 @@ use crate::{
         connection::Gate,
         descriptors,
         http::Web,
+        issuer::Issuers,
         journal::Journal,
         keys::{DataDir, SigningKeys},
         listener,
@@ -90,7 +90,7 @@ struct Opened {
     journal: Journal,
     bench: Option<Journal>,
     places: Places,
-    issuer: Secret<Issuer>,
+    issuer: Issuers,
     audit: AuditKey,
     certificates: Certificates,
 }
@@ -268,7 +268,7 @@ fn open_in(
     let store = Store::open(&directory.store())?;
     store.use_ballast(room);
     journal.use_ballast(room);
-    let audit = AuditKey::open(directory, audit, &store, &audience(&issuer))?;
+    let audit = AuditKey::open(directory, audit, &store, issuer.audience())?;
     Ok(Opened {
         store,
         room: room.clone(),

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod exported;
 pub mod hairpin;
 pub mod http;
+pub mod issuer;
 pub mod journal;
 pub mod keys;
 pub mod listener;

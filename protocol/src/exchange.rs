@@ -81,6 +81,10 @@ int_choice! {
         1 => InstallKey(InstallProof),
         /// Ever after: a signed [`Succession`] by the last key.
         2 => HostKey(ByteBuf),
+        /// To a broker that knows an older key than the last, having been restored from a backup: signed [`Succession`]s, in the order
+        /// of their generations, at most [`SUCCESSIONS_MAX`](crate::limits::SUCCESSIONS_MAX). The last may be the one to the key that
+        /// is asked for; if they do not reach that far, the answer says how far they did ([`Refused::generation`]).
+        3 => HostKeys(Vec<ByteBuf>),
     }
 }
 
@@ -221,6 +225,9 @@ int_map! {
         1 => req reason: Refusal,
         /// The broker's time.
         2 => req time: UnixMillis,
+        /// With [`Refusal::Proof`], to who showed successions by keys that the broker knows, after a declared restore: the generation up
+        /// to which it knows the host's keys by now. From there the host goes on.
+        65 => opt generation: u64,
     }
 }
 

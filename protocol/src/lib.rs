@@ -23,6 +23,7 @@ pub mod hole;
 pub mod id;
 pub mod install_key;
 pub mod key;
+pub mod key_change;
 pub mod limits;
 pub mod mqtt;
 pub mod possession;

@@ -27,6 +27,14 @@ pub const MESSAGE_BYTES_MAX: usize = 60 * 1024;
 /// The longest request or answer of the token exchange, in bytes.
 pub const EXCHANGE_BYTES_MAX: usize = 8 * 1024;
 
+/// Successions in one request: with a host's longest name one takes 264 bytes. A host that is further ahead asks again.
+pub const SUCCESSIONS_MAX: usize = 24;
+
+const _: () = assert!(
+    SUCCESSIONS_MAX * 270 + WITNESS_NOTE_BYTES_MAX + 512 <= EXCHANGE_BYTES_MAX,
+    "a request that no broker would read"
+);
+
 /// Certificate authorities that a grant names: the broker's own, those before it that have not ended, and some of its owner's.
 pub const AUTHORITIES_MAX: usize = 8;
 
@@ -117,6 +125,9 @@ pub const SANDBOX_TOKEN_LIFE_S_MAX: u64 = 15 * 60;
 
 /// Dispatchers that a bundle or a policy may list.
 pub const DISPATCHERS_MAX: usize = 64;
+
+/// Statements of dispatchers that a broker passes on and a host keeps: a key of each of them that is followed or revoked.
+pub const STATEMENTS_MAX: usize = 64;
 
 /// The first label that a reader of an open message skips if it does not know it; below, it must know what it reads.
 pub const OPEN_LABELS_FROM: i64 = 64;

@@ -18,6 +18,7 @@ use protocol::{
     id::{HostId, SandboxId, hex},
     install_key::InstallKey,
     key::{Audit, Dispatcher, Holder, Host, Issuer, Public, Role, Sandbox, Secret},
+    key_change::{Change, Statement},
     limits::EXCHANGE_BYTES_MAX,
     possession,
     reader_token::ReaderToken,
@@ -278,8 +279,11 @@ impl Vector {
             "report" => self.report(),
             "batch" => self.batch(),
             "succession" => self.succession(),
+            "statement" => self.statement(),
             "request" => self.request(),
-            "challenge" => self.answer(|challenge: &Challenge| json!({"time_ms": challenge.time.0})),
+            "challenge" => {
+                self.answer(|challenge: &Challenge| json!({"time_ms": challenge.time.0}))
+            }
             "grant" => self.answer(|grant: &Grant| {
                 json!({
                     "time_ms": grant.time.0,
@@ -290,7 +294,11 @@ impl Vector {
                 })
             }),
             "refused" => self.answer(|refused: &Refused| {
-                json!({"reason": refused.reason.word(), "time_ms": refused.time.0})
+                json!({
+                    "reason": refused.reason.word(),
+                    "time_ms": refused.time.0,
+                    "generation": refused.generation,
+                })
             }),
             "stream" => self.stream(),
             "install-key" => self.install_key(),
@@ -375,12 +383,23 @@ impl Vector {
         Ok(json!({"generation": generation, "key": key.to_string()}))
     }
 
+    fn statement(&self) -> Judged {
+        let dispatchers = [self.parse::<Public<Dispatcher>>("dispatcher_key")];
+        let verified = Statement::verify(&self.bytes("hex"), &dispatchers, self.now());
+        let (says, key, until) = match verified.map_err(refuse)?.into_value().change {
+            Change::Next(next) => ("next", next.key, Some(next.until.0)),
+            Change::Revoke(revoked) => ("revoke", revoked.key, None),
+        };
+        Ok(json!({"says": says, "key": key.to_string(), "until_ms": until}))
+    }
+
     fn request(&self) -> Judged {
         let verified = exchange::verify_request(&self.bytes("hex"));
         let request = verified.map_err(refuse)?.into_value();
         let proof = match request.proof {
             Proof::InstallKey(_) => "install_key",
             Proof::HostKey(_) => "succession",
+            Proof::HostKeys(_) => "successions",
         };
         Ok(json!({
             "host": request.host.as_str(),

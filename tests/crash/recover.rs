@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use broker::{
     core::{gate::Kept, journal::RecordKind, reader::Admitted, retention::Limits},
-    drive::{Parts, Plane, audience},
+    drive::{Parts, Plane},
     shell::{
         audit_key::AuditKey,
         certificate::{Certificates, TlsFiles},
@@ -126,7 +126,7 @@ impl Recovery {
         let certificates =
             Certificates::open(&directory, "localhost", &TlsFiles::default(), clock::unix())?;
         let store = Store::open(&directory.store())?;
-        let audit = AuditKey::open(&directory, keys.audit, &store, &audience(&keys.issuer))?;
+        let audit = AuditKey::open(&directory, keys.audit, &store, keys.issuer.audience())?;
         let parts = Parts {
             store,
             audit,

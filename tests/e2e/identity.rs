@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use agent::{core::host::identity::Identity, core::witness::Witness, shell::store::read_identity};
 use protocol::{
-    cbor,
-    exchange::{CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Refusal, Refused},
+    exchange::Refusal,
     key::{Dispatcher, Secret},
-    limits::EXCHANGE_BYTES_MAX,
 };
 use serde_json::Value;
 use tests::{docker, enroll, local, wait, world::World};
@@ -217,14 +215,11 @@ fn clone_renews(world: &World, copy: &[u8]) -> Option<Refusal> {
     let mut identity = Identity::from_bytes(copy).unwrap();
     identity.pending = None;
     identity.prepare(&Zeroizing::new([66; 32]), wait::now());
-    let ca = world.path("broker/keys/ca.crt");
-    let (_, body) = enroll::answer(world.port, &ca, CHALLENGE_PATH, &[]).unwrap();
-    let challenge: Challenge = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).unwrap();
+    let nonce = enroll::challenge(world).unwrap().nonce.into_array();
     let request = identity
-        .request(challenge.nonce.into_array(), None, &Witness::default(), wait::now())
+        .request(nonce, None, None, &Witness::default(), wait::now())
         .unwrap();
-    let (_, body) = enroll::answer(world.port, &ca, EXCHANGE_PATH, &request).unwrap();
-    let refused: Option<Refused> = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).ok();
+    let refused = enroll::exchange(world, &request).unwrap().err();
     refused.map(|refused| refused.reason)
 }
 

@@ -19,6 +19,7 @@ mod offline;
 mod quickstart;
 mod readers;
 mod restart;
+mod rotation;
 mod secrets;
 mod sse;
 mod stream;

@@ -43,6 +43,21 @@ fn count_through(world: &mut World, disturb: impl FnOnce(&mut World)) {
 }
 
 #[test]
+fn a_void_issuer_key_closes_every_link_and_its_hosts_and_their_sandboxes_come_back() {
+    let mut world = World::connected().unwrap();
+    count_through(&mut world, |world| {
+        let links = |world: &World| world.log("operator").matches(" connected skew_ms").count();
+        let before = links(world);
+        world
+            .outhaul_ok(&["key", "rotate", "issuer", "--now"])
+            .unwrap();
+        wait::until("the operator to be back with a fresh token", || {
+            (links(world) > before).then_some(())
+        });
+    });
+}
+
+#[test]
 fn killing_the_operator_leaves_the_sandbox_running_and_a_new_one_adopts_it() {
     let mut world = World::connected().unwrap();
     count_through(&mut world, |world| {

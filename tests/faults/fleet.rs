@@ -12,10 +12,13 @@ use std::{
     time::Duration,
 };
 
-use agent::core::witness::Witness;
-use agent::core::host::{
-    Down, Effect, Event, Failure, Host as Session,
-    identity::{Identity, life_of},
+use agent::core::{
+    chain::Show,
+    host::{
+        Down, Effect, Event, Failure, Host as Session,
+        identity::{Identity, life_of},
+    },
+    witness::Witness,
 };
 use protocol::{
     cbor,
@@ -149,10 +152,18 @@ impl Member {
                 }
                 _ => unreachable(attempt),
             },
-            Effect::Exchange { attempt, nonce } => {
+            Effect::Exchange {
+                attempt,
+                nonce,
+                show,
+            } => {
+                // None of these keeps its chain: their broker was never restored.
+                let chain = (show != Show::Last).then(Vec::new);
+                let install = Some(&self.install_key);
+                let witness = Witness::default();
                 let request = self
                     .identity
-                    .request(nonce, Some(&self.install_key), &Witness::default(), wait::now())
+                    .request(nonce, install, chain, &witness, wait::now())
                     .unwrap();
                 match self.ask(EXCHANGE_PATH, &request) {
                     Some((200, body)) => {
@@ -169,7 +180,10 @@ impl Member {
                     {
                         Ok(refused) => Event::ExchangeFailed {
                             attempt,
-                            failure: Failure::Refused(refused.reason),
+                            failure: Failure::Refused {
+                                refusal: refused.reason,
+                                known: refused.generation,
+                            },
                         },
                         Err(_) => unreachable(attempt),
                     },
@@ -276,7 +290,7 @@ fn two_hundred_hosts_that_come_back_after_an_outage_longer_than_their_tokens_are
     let members: Vec<_> = (0..HOSTS)
         .map(|number| {
             let host = HostId::new(&format!("edge-{number}")).unwrap();
-            let install_key = enroll::add(&world, &host, &dispatcher).unwrap();
+            let install_key = enroll::add_host(&world, &host, &dispatcher).unwrap();
             let member = Member {
                 field: Arc::clone(&field),
                 identity: Identity::new(host.clone()),

@@ -10,6 +10,7 @@
 
 mod backup;
 mod clock;
+mod come_back;
 mod disk;
 mod fleet;
 mod follower;

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use protocol::{
     cbor,
     exchange::{
-        CHALLENGE_PATH, CONTENT_TYPE, Challenge, EXCHANGE_PATH, Grant, Proof, Request, sign_request,
+        CHALLENGE_PATH, CONTENT_TYPE, Challenge, EXCHANGE_PATH, Grant, Proof, Refused, Request,
+        sign_request,
     },
     id::HostId,
     install_key::InstallKey,
@@ -43,31 +44,27 @@ pub fn enroll(
     key: &Secret<Host>,
     keep: &mut Vec<Vec<u8>>,
 ) -> anyhow::Result<Vec<u8>> {
-    let install_key = add(world, name, dispatcher)?;
+    let install_key = add_host(world, name, dispatcher)?;
     keep.push(install_key.to_text().as_bytes().to_vec());
-    let ca = world.path("broker/keys/ca.crt");
-    let challenge = ask(world.port, &ca, CHALLENGE_PATH, &[])?;
-    let challenge: Challenge = cbor::from_slice(&challenge, EXCHANGE_BYTES_MAX)
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
     let request = Request {
-        nonce: challenge.nonce,
+        nonce: challenge(world)?.nonce,
         host: name.clone(),
         key: key.public(),
         generation: 1,
         proof: Proof::InstallKey((&install_key).into()),
         witness: None,
     };
-    let grant = ask(world.port, &ca, EXCHANGE_PATH, &sign_request(key, &request))?;
-    let grant: Grant =
-        cbor::from_slice(&grant, EXCHANGE_BYTES_MAX).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(grant.token.into_vec())
+    match exchange(world, &sign_request(key, &request))? {
+        Ok(grant) => Ok(grant.token.into_vec()),
+        Err(refused) => anyhow::bail!("enrol {name}: {}", refused.reason),
+    }
 }
 
-/// Adds a host that obeys `dispatcher`; its install key.
+/// Adds a host that obeys `dispatcher`; the install key of its bundle.
 ///
 /// # Errors
 /// If the broker refuses.
-pub fn add(
+pub fn add_host(
     world: &World,
     name: &HostId,
     dispatcher: &Secret<Dispatcher>,
@@ -86,10 +83,33 @@ pub fn add(
         .context("read the install key")
 }
 
-fn ask(port: u16, ca: &Path, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let (status, body) = answer(port, ca, path, body)?;
-    anyhow::ensure!(status == 200, "POST {path}: {status}");
-    Ok(body)
+/// A challenge.
+///
+/// # Errors
+/// If the broker gives none.
+pub fn challenge(world: &World) -> anyhow::Result<Challenge> {
+    let (status, body) = ask(world, CHALLENGE_PATH, &[])?;
+    anyhow::ensure!(status == 200, "ask for a challenge: {status}");
+    cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// What the broker says to a signed request: a grant, or why not.
+///
+/// # Errors
+/// If it says neither.
+pub fn exchange(world: &World, request: &[u8]) -> anyhow::Result<Result<Grant, Refused>> {
+    let (status, body) = ask(world, EXCHANGE_PATH, request)?;
+    let bad = |error| anyhow::anyhow!("{status}: {error}");
+    if status == 200 {
+        let grant = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(bad)?;
+        return Ok(Ok(grant));
+    }
+    let refused = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).map_err(bad)?;
+    Ok(Err(refused))
+}
+
+fn ask(world: &World, path: &str, body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+    answer(world.port, &world.path("broker/keys/ca.crt"), path, body)
 }
 
 /// A question of the token exchange: the status, and the body of the answer.

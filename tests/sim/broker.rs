@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broker::core::catch_up::Link;
 use broker::core::challenge::Challenges;
 use broker::core::dedup::{Sighting, StreamTable};
 use broker::core::exchange::{
-    Decision, HostKey, Known, decide, refusal_of_redemption, refusal_of_renewal,
+    Decision, HostKey, Known, Since, Terms, decide, refusal_of_redemption, refusal_of_renewal,
 };
 use broker::core::hosts::{
     HostState, Identity, InstallKeyFacts, InstallKeyState, Redemption, RenewRefusal, Renewal, Seen,
     judge_redemption, judge_renewal, secret_matches,
 };
+use broker::core::incarnation::{History, Incarnation, Restored};
+use broker::drive::No;
 use protocol::exchange::{Grant, Refusal, Request, verify_request};
 use protocol::id::{CommandId, HostId};
 use protocol::install_key::InstallKey;
@@ -47,8 +50,35 @@ pub(crate) struct Broker {
     /// Commands as they were signed, and whether a report settled them.
     pub(crate) commands: BTreeMap<CommandId, (Vec<u8>, bool)>,
     streams: StreamTable,
+    history: History,
+    /// Keys that were recorded since their host showed them.
+    pub(crate) caught_up: u64,
     /// Reports on its disk, by number.
     pub(crate) reports: BTreeMap<u64, Vec<u8>>,
+}
+
+/// What a backup holds of a broker, as far as its host is concerned.
+pub(crate) struct Backup {
+    state: HostState,
+    keys: Vec<HostKey>,
+    made: UnixMillis,
+}
+
+fn first_life() -> Incarnation {
+    Incarnation {
+        number: 1,
+        id: [0; 16],
+        first: 0,
+        began: UnixMillis(0),
+        restored: None,
+    }
+}
+
+const fn behind(generation: u64) -> No {
+    No {
+        reason: Refusal::Proof,
+        known: Some(generation),
+    }
 }
 
 impl Broker {
@@ -67,6 +97,8 @@ impl Broker {
             late: 0,
             commands: BTreeMap::new(),
             streams: StreamTable::new(),
+            history: History::new(vec![first_life()]).unwrap(),
+            caught_up: 0,
             reports: BTreeMap::new(),
         }
     }
@@ -86,7 +118,7 @@ impl Broker {
         bytes: &[u8],
         now: UnixMillis,
         random: &mut Random,
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<Grant, No> {
         let claimed: Request = signed::peek(bytes).map_err(|_| Refusal::Malformed)?;
         let nonce = self.challenges.check(&claimed.nonce, now);
         let request = verify_request(bytes).map_err(|_| Refusal::Malformed)?;
@@ -95,14 +127,24 @@ impl Broker {
             keys: &self.keys,
         });
         let asked = nonce.unwrap_or(UnixMillis(0));
-        let decision = decide(&request, nonce.map(drop), known, AWAY_MAX, now);
+        let terms = Terms {
+            away_max: AWAY_MAX,
+            incarnation: self.history.current(),
+        };
+        let decision = decide(&request, nonce.map(drop), known, terms, now);
         let (key, generation) = (request.value().key, request.value().generation);
         match decision {
             Decision::Redeem { kid, secret_sha256 } => {
                 self.redeem(kid, &secret_sha256, key, now)?;
             }
             Decision::Renew { .. } => self.renew(generation, key, asked, now)?,
-            Decision::Refuse(refuse) => return Err(refuse.refusal()),
+            Decision::CatchUp(links) => self.catch_up(&links, generation, key, now)?,
+            Decision::Lock { .. } => {
+                self.state = HostState::Locked;
+                return Err(Refusal::Locked.into());
+            }
+            Decision::Behind { generation } => return Err(behind(generation)),
+            Decision::Refuse(refuse) => return Err(refuse.refusal().into()),
         }
         // What is granted is recorded.
         let recorded = self.keys.last().unwrap();
@@ -189,12 +231,62 @@ impl Broker {
         }
     }
 
+    /// Records what a host showed; no grant, if that did not reach the key that it asks for.
+    fn catch_up(
+        &mut self,
+        links: &[Link],
+        generation: u64,
+        key: Public<Host>,
+        now: UnixMillis,
+    ) -> Result<(), No> {
+        for link in links {
+            assert_eq!(link.generation, self.generation() + 1);
+            self.set_key(link.key, now);
+            if (link.generation, link.key) != (generation, key) {
+                let incarnation = self.history.current().number;
+                self.keys.last_mut().unwrap().how = Since::CaughtUp { incarnation };
+            }
+            self.caught_up += 1;
+        }
+        match self.keys.last() {
+            Some(last) if last.key == key => Ok(()),
+            _ => Err(behind(self.generation())),
+        }
+    }
+
+    /// What a backup holds of it.
+    pub(crate) fn back_up(&self, now: UnixMillis) -> Backup {
+        let (state, keys) = (self.state, self.keys.clone());
+        Backup {
+            state,
+            keys,
+            made: now,
+        }
+    }
+
+    /// Another life from a backup: declared, or somebody's copy that was started again.
+    pub(crate) fn restore(&mut self, backup: &Backup, declared: bool, now: UnixMillis) {
+        (self.state, self.keys) = (backup.state, backup.keys.clone());
+        self.streams = StreamTable::new();
+        if declared {
+            let restored = Restored {
+                backup: [1; 16],
+                made: backup.made,
+                end: 0,
+            };
+            let next = self.history.next([2; 16], now, restored).unwrap();
+            self.history =
+                History::new(self.history.all().cloned().chain([next]).collect()).unwrap();
+        }
+    }
+
     fn set_key(&mut self, key: Public<Host>, since: UnixMillis) {
         self.state = HostState::Enrolled;
         self.keys.push(HostKey {
             generation: self.generation() + 1,
             key,
             since,
+            how: Since::Granted,
         });
     }
 

@@ -220,3 +220,56 @@ fn persist_comes_before_acknowledge() {
         assert_eq!(world.broker.reports.len(), world.broker.commands.len());
     });
 }
+
+/// Three days online, and a backup of the broker in the middle of them.
+fn live_past_a_backup(world: &mut World) -> broker::Backup {
+    world.add_operator(Disk::default());
+    world.weather = Weather::FAIR;
+    world.run(600 * MINUTE_MS);
+    let backup = world.broker.back_up(world.unix());
+    // More renewals than the chain of one request holds.
+    world.run(2_400 * MINUTE_MS);
+    backup
+}
+
+#[test]
+fn a_host_comes_back_by_its_chain_after_a_declared_restore_and_not_after_an_undeclared_one() {
+    let shown = std::cell::Cell::new(0);
+    over_seeds(|mut world| {
+        let backup = live_past_a_backup(&mut world);
+        let generation = world.broker.generation();
+        world.restore(&backup, false);
+        world.run(60 * MINUTE_MS);
+        assert!(
+            !world.operators[0].is_online(),
+            "a copy of a broker is none"
+        );
+        assert_eq!(world.broker.state, HostState::Enrolled);
+        world.restore(&backup, true);
+        live(&mut world, 30 * MINUTE_MS);
+        assert!(world.operators[0].is_online(), "not online");
+        assert!(world.broker.generation() > generation);
+        assert_eq!(world.broker.state, HostState::Enrolled);
+        shown.set(shown.get() + world.broker.caught_up);
+    });
+    let worlds = seeds().end - seeds().start;
+    assert!(shown.get() > 40 * worlds, "{}", shown.get());
+}
+
+#[test]
+fn a_clone_that_parted_after_the_backup_is_found_out_whoever_comes_first() {
+    over_seeds(|mut world| {
+        world.add_operator(Disk::default());
+        world.weather = Weather::FAIR;
+        world.run(120 * MINUTE_MS);
+        let backup = world.broker.back_up(world.unix());
+        world.run(120 * MINUTE_MS);
+        // A copy, and a broker that forgot them both: they part from here, each with a broker of its own.
+        let copy = world.operators[0].disk.clone();
+        world.run(240 * MINUTE_MS);
+        world.restore(&backup, true);
+        world.add_operator(copy);
+        live(&mut world, 60 * MINUTE_MS);
+        assert_eq!(world.broker.state, HostState::Locked);
+    });
+}

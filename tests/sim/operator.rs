@@ -1,5 +1,6 @@
 //! An operator: its real core, a disk, its clocks, and the little that `agent::drive` does between them.
 
+use agent::core::chain::{self, Link, Show};
 use agent::core::host::identity::{Identity, life_of};
 use agent::core::host::{Effect, Event, Failure, Host};
 use agent::core::time::{Reading, ServerClock};
@@ -18,6 +19,7 @@ use crate::random::Random;
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) identity: Option<Vec<u8>>,
+    pub(crate) chain: Vec<Link>,
     pub(crate) shelf: Shelf,
 }
 
@@ -191,6 +193,13 @@ impl Operator {
         disk_ok: bool,
     ) -> Event {
         let process = self.process.as_mut().unwrap();
+        if let Some(link) = process.identity.link() {
+            if !disk_ok {
+                let failure = Failure::NotPersisted;
+                return Event::ExchangeFailed { attempt, failure };
+            }
+            self.disk.chain = chain::with(std::mem::take(&mut self.disk.chain), link);
+        }
         let adopted = process.identity.adopt(token, generation);
         process.identity.fix = process.clock.fix().cloned();
         if adopted.is_err() || !disk_ok {
@@ -202,10 +211,20 @@ impl Operator {
     }
 
     /// The signed request. Its key is on disk before anybody hears of it.
-    pub(crate) fn request(&self, nonce: [u8; 32], install_key: &InstallKey) -> Vec<u8> {
+    pub(crate) fn request(&self, nonce: [u8; 32], install_key: &InstallKey, show: Show) -> Vec<u8> {
         let identity = &self.process.as_ref().unwrap().identity;
+        let chain = match show {
+            Show::Last => None,
+            Show::Chain { after } => Some(chain::shown(self.disk.chain.iter().cloned(), after)),
+        };
         let request = identity
-            .request(nonce, Some(install_key), &Witness::default(), UnixMillis(0))
+            .request(
+                nonce,
+                Some(install_key),
+                chain,
+                &Witness::default(),
+                UnixMillis(0),
+            )
             .unwrap();
         let on_disk = Identity::from_bytes(self.disk.identity.as_ref().unwrap()).unwrap();
         let sent: Request = signed::peek(&request).unwrap();

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use agent::core::host::{Down, Effect, Event, Failure};
 use broker::core::hosts::HostState;
 use broker::core::principal::Principal;
-use protocol::exchange::{Grant, Refusal};
+use broker::drive::No;
+use protocol::exchange::Grant;
 use protocol::id::HostId;
 use protocol::install_key::InstallKey;
 use protocol::possession::{Nonce, PROOF_BYTES, prove};
 use protocol::time::UnixMillis;
 use protocol::token;
 
-use crate::broker::Broker;
+use crate::broker::{Backup, Broker};
 use crate::operator::{Disk, Epoch, Operator};
 use crate::orders::{Cut, Desk, Shelf, Signer, launch};
 use crate::random::Random;
@@ -34,7 +35,7 @@ enum Letter {
     AskNonce(Route),
     Nonce(Route, [u8; 32], UnixMillis),
     AskToken(Route, Vec<u8>),
-    Answer(Route, Result<Grant, Refusal>, UnixMillis),
+    Answer(Route, Result<Grant, No>, UnixMillis),
     /// A token on a link, new or live.
     Token(Route, Vec<u8>),
     Prove(Route, Nonce),
@@ -127,8 +128,18 @@ impl World {
         }
     }
 
-    fn unix(&self) -> UnixMillis {
+    pub(crate) fn unix(&self) -> UnixMillis {
         UnixMillis(self.epoch.unix.0 + self.at_ms)
+    }
+
+    /// The broker ends, and lives on from a backup.
+    pub(crate) fn restore(&mut self, backup: &Backup, declared: bool) {
+        let now = self.unix();
+        self.broker.restore(backup, declared, now);
+        self.broker.restart(&mut self.random);
+        for route in self.doors.keys().copied().collect::<Vec<_>>() {
+            self.cut(route);
+        }
     }
 
     /// A machine with this disk, which starts now.
@@ -499,8 +510,12 @@ impl World {
                 operator.tell(event, at_ms, &mut self.random);
             }
             Effect::Challenge { attempt } => self.send(|| Letter::AskNonce(route(attempt))),
-            Effect::Exchange { attempt, nonce } => {
-                let request = operator.request(nonce, &self.install_key);
+            Effect::Exchange {
+                attempt,
+                nonce,
+                show,
+            } => {
+                let request = operator.request(nonce, &self.install_key, show);
                 self.send(|| Letter::AskToken(route(attempt), request.clone()));
             }
             Effect::Adopt {
@@ -541,7 +556,7 @@ impl World {
     }
 }
 
-fn answered(attempt: u64, answer: Result<Grant, Refusal>) -> Event {
+fn answered(attempt: u64, answer: Result<Grant, No>) -> Event {
     match answer {
         Ok(grant) => {
             let token = grant.token.into_vec();
@@ -553,9 +568,12 @@ fn answered(attempt: u64, answer: Result<Grant, Refusal>) -> Event {
                 life,
             }
         }
-        Err(refusal) => Event::ExchangeFailed {
+        Err(No { reason, known }) => Event::ExchangeFailed {
             attempt,
-            failure: Failure::Refused(refusal),
+            failure: Failure::Refused {
+                refusal: reason,
+                known,
+            },
         },
     }
 }

@@ -20,9 +20,12 @@ use std::time::{Duration, Instant};
 use protocol::exchange::Refusal;
 use protocol::time::{Now, UnixMillis};
 
+use super::chain::Show;
 use super::pace::{Lane, Pace};
 pub use event::{Down, Effect, Event, Failure, is_refusal};
 pub use token::Token;
+
+use event::TAKEN_OVER;
 
 /// Making and persisting a key: a disk that takes longer is stuck.
 const PREPARE_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -38,6 +41,9 @@ const PRESENT_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// How long a link must have been up for its end to be news, and not one more failure in a row.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// Parts of its chain that a host shows in a row, without a pause: more than all that is kept.
+const SHOWN_MAX: u32 = 200;
 
 /// The longest sleep while a date is waited for: waits stand still during suspension, dates do not.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -80,6 +86,10 @@ pub struct Host {
     token: Option<Token>,
     /// A request was sent whose answer never came: the broker may already know the pending key.
     in_doubt: bool,
+    /// How the next exchange shows the right to a token.
+    show: Show,
+    /// Parts of the chain that were shown in a row.
+    shown: u32,
     exchange: Exchange,
     exchange_attempt: u64,
     exchange_pace: Pace,
@@ -109,6 +119,8 @@ impl Host {
             enrolled,
             token,
             in_doubt: false,
+            show: Show::Last,
+            shown: 0,
             exchange: Exchange::Idle,
             exchange_attempt: 0,
             exchange_pace: Pace::default(),
@@ -214,7 +226,13 @@ impl Host {
             (Exchange::Challenging { .. }, Event::Challenged { nonce, .. }) => {
                 self.exchange = Exchange::Exchanging { until };
                 self.in_doubt = true;
-                self.effects.push_back(Effect::Exchange { attempt, nonce });
+                let show = self.show;
+                let exchange = Effect::Exchange {
+                    attempt,
+                    nonce,
+                    show,
+                };
+                self.effects.push_back(exchange);
             }
             (
                 Exchange::Exchanging { .. },
@@ -249,6 +267,7 @@ impl Host {
     fn adopt(&mut self, granted: Token, random: u64) {
         self.enrolled = true;
         self.in_doubt = false;
+        (self.show, self.shown) = (Show::Last, 0);
         self.token = Some(granted);
         self.effects.push_back(Effect::Remint);
         if granted.is_due(self.now.unix) {
@@ -268,8 +287,16 @@ impl Host {
 
     fn exchange_failed(&mut self, failure: Failure, random: u64) {
         let lane = match failure {
-            Failure::Refused(refusal) => {
+            Failure::Refused { refusal, known } => {
                 self.in_doubt = false;
+                if self.shows_more(refusal, known) {
+                    // An answer that asks for more is no refusal: go on at once.
+                    let until = self.now.mono;
+                    self.exchange = Exchange::Waiting { until };
+                    return;
+                }
+                let had_shown = std::mem::take(&mut self.show);
+                self.shown = 0;
                 let is_final = match refusal {
                     Refusal::InstallKey | Refusal::Proof | Refusal::Revoked => !self.enrolled,
                     Refusal::Malformed
@@ -281,6 +308,8 @@ impl Host {
                     self.effects.push_back(Effect::GiveUp(refusal));
                 }
                 match refusal {
+                    // A broker that does not know of chains does not read one.
+                    Refusal::Malformed if had_shown != Show::Last => Lane::Refused,
                     Refusal::Malformed | Refusal::Unavailable => Lane::Ordinary,
                     Refusal::InstallKey
                     | Refusal::Proof
@@ -295,6 +324,25 @@ impl Host {
         self.exchange = Exchange::Waiting { until };
     }
 
+    /// Whether a refused proof is answered by showing more of the chain: once from its beginning, and then for as long as the broker
+    /// knows more of it each time, which is at most up to where this host is.
+    fn shows_more(&mut self, refusal: Refusal, known: Option<u64>) -> bool {
+        if refusal != Refusal::Proof || !self.enrolled {
+            return false;
+        }
+        let next = match (self.show, known) {
+            (Show::Last, _) | (Show::Chain { after: None }, Some(_)) => known,
+            (Show::Chain { after: Some(last) }, Some(known)) if known > last => Some(known),
+            (Show::Chain { .. }, _) => return false,
+        };
+        if self.shown >= SHOWN_MAX {
+            return false;
+        }
+        self.shown = self.shown.saturating_add(1);
+        self.show = Show::Chain { after: next };
+        true
+    }
+
     fn on_link(&mut self, event: &Event, random: u64) {
         match (self.link, event) {
             (Link::Connecting { serial, .. }, Event::LinkUp { .. }) => {
@@ -304,6 +352,7 @@ impl Host {
                     token_until: self.token_until(),
                     presenting: None,
                 };
+                self.accepted();
             }
             (
                 Link::Online {
@@ -319,11 +368,21 @@ impl Host {
                     token_until: self.token_until(),
                     presenting: None,
                 };
+                self.accepted();
             }
             (Link::Connecting { .. } | Link::Online { .. }, Event::LinkDown { why, .. }) => {
                 self.link_failed(*why, random);
             }
             (_, _) => {}
+        }
+    }
+
+    /// The broker took the token that the link rests on.
+    fn accepted(&mut self) {
+        if let (Some(token), Link::Online { serial, .. }) = (&mut self.token, self.link)
+            && token.serial == serial
+        {
+            token.is_fresh = false;
         }
     }
 
@@ -337,10 +396,13 @@ impl Host {
             Down::Code(code) => is_refusal(code),
             Down::Lost | Down::Closed => false,
         };
-        // A token from before this start, or from before an answer that was lost, may be void through nobody's fault: a fresh one
-        // is fetched at once. The refusal of a fresh one is for people to settle.
+        // A token that was taken before, or is from before an answer that was lost, may be void through nobody's fault: the broker's key
+        // was replaced, or the host's went on. A fresh one is fetched at once. The refusal of a fresh one is for people to settle, and so
+        // is another machine that has taken our place.
         let was_fresh = self.token.is_some_and(|token| token.is_fresh) && !self.in_doubt;
-        let lane = if refused && was_fresh {
+        let was_online = matches!(self.link, Link::Online { .. });
+        let is_taken_over = was_online && why == Down::Code(TAKEN_OVER);
+        let lane = if refused && (was_fresh || is_taken_over) {
             Lane::Refused
         } else {
             Lane::Ordinary

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use protocol::command::{self, Command, Order};
 use protocol::id::{CommandId, SandboxId};
-use protocol::key::{Dispatcher, Public};
+use protocol::key_change::Statement;
 use protocol::report::{self, Ended, News, Reason, State};
 
 use super::sandbox::{Begin, Control};
 use super::site::DISK_WAIT;
 use super::{Attendant, Drive};
 use crate::core::detail;
+use crate::core::dispatcher::{Changed, NoChange};
 use crate::core::intake::{self, Decision, Standing, World};
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, Ending, SandboxRecord};
@@ -44,6 +45,9 @@ impl Drive {
 
     /// Takes the bytes of a command. True if they are to be acknowledged.
     fn on_command(&mut self, bytes: &[u8]) -> bool {
+        if Statement::is_claimed(bytes) {
+            return self.on_statement(bytes);
+        }
         match self.decide(bytes) {
             Decision::Ignore(error) => {
                 self.ignored = self.ignored.saturating_add(1);
@@ -91,7 +95,7 @@ impl Drive {
     }
 
     fn decide(&self, bytes: &[u8]) -> Decision {
-        let dispatchers = self.dispatchers();
+        let dispatchers = self.dispatchers.obeyed(self.site.time.now().unix);
         let standing: BTreeMap<SandboxId, Standing> = self
             .site
             .records()
@@ -117,13 +121,40 @@ impl Drive {
         intake::decide(bytes, &world, self.site.time.now().unix)
     }
 
-    /// The bundle's dispatchers, and the policy's.
-    pub(super) fn dispatchers(&self) -> Vec<Public<Dispatcher>> {
-        let listed = self.site.bundle.dispatchers.iter();
-        listed
-            .chain(self.site.policy.dispatchers())
-            .copied()
-            .collect()
+    /// Takes what a dispatcher says about keys. True if it is to be acknowledged: it is on disk, or changes nothing.
+    fn on_statement(&mut self, bytes: &[u8]) -> bool {
+        let mut next = self.dispatchers.clone();
+        let changed = match next.take(bytes, self.site.time.now().unix) {
+            Ok(changed) => changed,
+            // It comes at every connection.
+            Err(NoChange::Again) => return true,
+            Err(why) => {
+                let said = &mut self.said_statement;
+                said.warn(
+                    "a statement about dispatchers changes nothing",
+                    why.to_string(),
+                );
+                return true;
+            }
+        };
+        if let Err(error) = self.site.store.save_dispatchers(next.learned()) {
+            let why = error.root_cause().to_string();
+            self.said_deferred
+                .warn("commands are put off: remember a statement", why);
+            return false;
+        }
+        self.dispatchers = next;
+        match changed {
+            Changed::Followed { key, next, until } => tracing::info!(
+                dispatcher = %key, %next, until_ms = until.map(|until| until.0),
+                "a dispatcher's key is followed by another, which this host obeys from now on"
+            ),
+            Changed::Revoked { key, by } => tracing::warn!(
+                dispatcher = %key, %by,
+                "a dispatcher's key was revoked: this host obeys it no more, nor what it named"
+            ),
+        }
+        true
     }
 
     /// Writes a new command down. If the disk does not take it, it is not acknowledged, and comes again.
@@ -272,10 +303,10 @@ impl Drive {
         }
     }
 
-    /// A command from disk, verified as of when it was accepted: a dispatcher that was removed since is obeyed no more.
+    /// A command from disk, verified as of when it was accepted: a dispatcher that was removed or revoked since is obeyed no more.
     fn read_again(&self, id: CommandId) -> anyhow::Result<Command> {
         let record = self.site.store.load_command(id)?;
-        let dispatchers = self.dispatchers();
+        let dispatchers = self.dispatchers.obeyed(record.accepted);
         let verified = command::verify(
             &record.signed,
             &dispatchers,

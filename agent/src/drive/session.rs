@@ -11,6 +11,7 @@ use smol::Task;
 
 use super::site::{Mail, Site};
 use super::witness;
+use crate::core::chain::Show;
 use crate::core::host::identity::life_of;
 use crate::core::host::{Event, Failure, is_refusal};
 use crate::shell::exchange::{self, ExchangeError};
@@ -57,6 +58,10 @@ pub(super) fn adopt(site: &Site, attempt: u64, token: Vec<u8>, generation: u64) 
     let adopted = (|| {
         let mut identity = site.identity();
         let was_enrolled = identity.current.is_some();
+        // Before the key is in force: from then on nothing else tells how it came to be.
+        if let Some(link) = identity.link() {
+            site.store.save_link(link)?;
+        }
         identity
             .adopt(token, generation)
             .context("take the broker's grant")?;
@@ -108,9 +113,9 @@ pub(super) fn challenge(site: Arc<Site>, attempt: u64) -> Task<()> {
 }
 
 /// Asks the broker for a token.
-pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32]) -> Task<()> {
+pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32], show: Show) -> Task<()> {
     spawn(async move {
-        let mail = match request(&site, nonce) {
+        let mail = match request(&site, nonce, show) {
             Err(error) => Mail::Fatal(error),
             Ok(request) => Mail::Session(match exchange::redeem(&site.exchange(), request).await {
                 Ok(grant) => granted(&site, attempt, grant),
@@ -146,25 +151,49 @@ fn granted(site: &Site, attempt: u64, grant: Grant) -> Event {
 }
 
 /// The request with the proof that fits. The install key is read only when it is needed, and not kept.
-fn request(site: &Site, nonce: [u8; 32]) -> anyhow::Result<Vec<u8>> {
+fn request(site: &Site, nonce: [u8; 32], show: Show) -> anyhow::Result<Vec<u8>> {
     let is_enrolled = site.identity().current.is_some();
     let install_key = if is_enrolled {
         None
     } else {
         Some(site.bundle.install_key()?)
     };
+    let chain = match show {
+        Show::Last => None,
+        Show::Chain { after } => Some(site.store.load_chain(after)?),
+    };
     let now = site.time.now().unix;
     let witness = site.witness().clone();
     site.identity()
-        .request(nonce, install_key.as_ref(), &witness, now)
+        .request(nonce, install_key.as_ref(), chain, &witness, now)
         .context("ask for a token: no key is pending")
 }
 
 fn failed(site: &Site, attempt: u64, error: &ExchangeError) -> Event {
     let failure = match error {
-        ExchangeError::Refused { reason, time } => {
+        ExchangeError::Refused {
+            reason,
+            time,
+            known,
+        } => {
             site.time.learn(*time);
-            Failure::Refused(*reason)
+            if let Some(generation) = known {
+                tracing::info!(
+                    generation,
+                    "the broker was restored from a backup: it is shown how this host's keys followed each other since"
+                );
+                return Event::ExchangeFailed {
+                    attempt,
+                    failure: Failure::Refused {
+                        refusal: *reason,
+                        known: *known,
+                    },
+                };
+            }
+            Failure::Refused {
+                refusal: *reason,
+                known: None,
+            }
         }
         ExchangeError::Failed(_) => Failure::Unreachable,
     };
@@ -187,8 +216,10 @@ pub(super) fn remedy(refusal: Refusal, host: &HostId) -> String {
         }
         Refusal::Proof => {
             return format!(
-                "this host's key is not the one the broker knows, or was revoked: enrol it again with a fresh bundle, by `outhaul host \
-                 add {host} --kind docker --reissue`"
+                "this host's key is not one that the broker knows, or was revoked, or the host was away for too long. If the broker was \
+                 restored from a backup from before this host was added, or without `outhaul restore`, it cannot know it. Make a fresh \
+                 bundle with `outhaul host add {host} --kind docker --reissue`, move the state directory away, and start the operator \
+                 with that bundle"
             );
         }
         Refusal::Locked => {
@@ -197,7 +228,6 @@ pub(super) fn remedy(refusal: Refusal, host: &HostId) -> String {
             );
         }
         Refusal::Revoked => "this host was revoked or removed at the broker",
-
         Refusal::Unavailable => "the broker cannot say now",
         Refusal::Other(_) => {
             "the broker is newer than this operator and gives a reason that it does not know: update it"

@@ -12,6 +12,7 @@ use smol::channel::Sender;
 use super::site::{Mail, Site};
 use super::trust::Trust;
 use crate::config::Config;
+use crate::core::dispatcher::Dispatchers;
 use crate::core::host::identity::Identity;
 use crate::core::policy::Policy;
 use crate::shell::bundle::Bundle;
@@ -100,6 +101,22 @@ pub(super) fn open(config: &Config, mail: Sender<Mail>, look: Sender<()>) -> any
         bundle,
         store,
     })
+}
+
+/// Whom the host obeys: its owner's list, and what became of those keys since. The list is written down, with its dates.
+pub(super) fn open_dispatchers(site: &Site) -> anyhow::Result<Dispatchers> {
+    let earlier = site.store.load_dispatchers()?;
+    let listed = site.bundle.dispatchers.iter();
+    let listed = listed.chain(site.policy.dispatchers()).copied();
+    let now = site.time.now().unix;
+    let dispatchers = Dispatchers::open(listed, earlier.clone(), site.bundle.issued, now);
+    if earlier.as_ref() != Some(dispatchers.learned()) {
+        site.store.save_dispatchers(dispatchers.learned())?;
+    }
+    let obeyed = dispatchers.obeyed(now);
+    let obeyed: Vec<_> = obeyed.iter().map(ToString::to_string).collect();
+    tracing::info!(dispatchers = obeyed.join(" "), "whom this host obeys");
+    Ok(dispatchers)
 }
 
 fn read_policy(config: &Config) -> anyhow::Result<Policy> {

@@ -80,6 +80,7 @@ impl Drive {
             .map(ToString::to_string)
             .collect::<Vec<_>>();
         let witness = Witnessed::of(&site.witness(), &site.other_witnesses());
+        let obeyed = self.dispatchers.obeyed(site.time.now().unix);
         Status {
             version: VERSION,
             operator: env!("CARGO_PKG_VERSION").to_owned(),
@@ -98,7 +99,7 @@ impl Drive {
                 .engine_answers
                 .load(std::sync::atomic::Ordering::Relaxed),
             sandboxes: names.into_iter().take(REPORT_SANDBOXES_MAX).collect(),
-            dispatchers: self.dispatchers().iter().map(ToString::to_string).collect(),
+            dispatchers: obeyed.iter().map(ToString::to_string).collect(),
             witness,
         }
     }

@@ -47,6 +47,8 @@ pub enum ExchangeError {
         reason: Refusal,
         /// Its time.
         time: UnixMillis,
+        /// How far it knows this host's keys, if it asks how they went on.
+        known: Option<u64>,
     },
     /// Anything else: no connection, no HTTP, not one of our messages.
     #[error("{0:#}")]
@@ -89,7 +91,15 @@ async fn ask(
         return Ok(body);
     }
     match cbor::from_slice::<Refused>(&body, EXCHANGE_BYTES_MAX) {
-        Ok(Refused { reason, time }) => Err(ExchangeError::Refused { reason, time }),
+        Ok(Refused {
+            reason,
+            time,
+            generation: known,
+        }) => Err(ExchangeError::Refused {
+            reason,
+            time,
+            known,
+        }),
         Err(_) => Err(ExchangeError::Failed(anyhow::anyhow!(
             "ask {authority}: it answered with HTTP status {}",
             status.as_u16()

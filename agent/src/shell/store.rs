@@ -4,6 +4,7 @@
 //! a power cut there is the old one or the new one. Each carries a checksum; what does not match it is an error that names the file,
 //! and is never quietly reset: a host that forgets what it owes is worse than one that asks for help.
 
+mod chain;
 mod file;
 mod notice;
 
@@ -20,6 +21,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::core::dispatcher;
 use crate::core::host::identity::Identity;
 use crate::core::outbox::Class;
 use crate::core::record::{CommandRecord, SandboxRecord};
@@ -43,6 +45,10 @@ const EVIDENCE: &str = "evidence";
 const STATUS: &str = "status.json";
 /// Held while an operator runs.
 const LOCK: &str = "lock";
+/// Whom the host obeys beside those that its owner lists, and whom no more.
+const DISPATCHERS: &str = "dispatchers";
+/// How the host's keys followed each other, in parts.
+const SUCCESSIONS: &str = "successions";
 /// Commands, by id.
 const COMMANDS: &str = "commands";
 /// Sandboxes, by id.
@@ -76,11 +82,11 @@ impl Store {
     /// If it cannot be made, is open to others, or another operator uses it.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         file::make_dir(dir)?;
-        for inner in [COMMANDS, SANDBOXES, OUTBOX] {
+        for inner in [SUCCESSIONS, COMMANDS, SANDBOXES, OUTBOX] {
             file::make_dir(&dir.join(inner))?;
         }
         let lock = lock(dir)?;
-        for inner in ["", COMMANDS, SANDBOXES, OUTBOX] {
+        for inner in ["", SUCCESSIONS, COMMANDS, SANDBOXES, OUTBOX] {
             file::remove_leftovers(&dir.join(inner))?;
         }
         Ok(Self {
@@ -151,6 +157,29 @@ impl Store {
     /// If it is not on disk; the old one is then.
     pub fn save_witness(&self, witness: &Witness) -> anyhow::Result<()> {
         file::write(&self.dir.join(WITNESS), &witness.to_bytes())
+    }
+
+    /// What dispatchers said about each other's keys, if anything was ever written down.
+    ///
+    /// # Errors
+    /// If the file is damaged or cannot be read.
+    pub fn load_dispatchers(&self) -> anyhow::Result<Option<dispatcher::Learned>> {
+        let path = self.dir.join(DISPATCHERS);
+        let Some(bytes) = file::read(&path, FILE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let learned = cbor::from_slice(&bytes, FILE_BYTES_MAX);
+        learned
+            .map(Some)
+            .map_err(|_| file::damaged(&path, "it is of another version"))
+    }
+
+    /// Writes down what dispatchers said.
+    ///
+    /// # Errors
+    /// If it is not on disk; the old state is then.
+    pub fn save_dispatchers(&self, learned: &dispatcher::Learned) -> anyhow::Result<()> {
+        file::write(&self.dir.join(DISPATCHERS), &cbor::to_vec(learned))
     }
 
     /// Every command that is remembered.

@@ -57,6 +57,9 @@ pub(crate) struct Dispatcher {
     pub(crate) key: String,
     pub(crate) name: String,
     pub(crate) added_ms: u64,
+    /// When it ends, being followed by another.
+    #[serde(default)]
+    pub(crate) until_ms: Option<u64>,
 }
 
 /// The broker, as it describes itself.

@@ -214,7 +214,7 @@ fn offline(
         now,
     )?;
     let source = Source {
-        audience: format!("outhaul-{}", hex(&keys.issuer.public().id())),
+        audience: keys.issuer.audience().to_owned(),
         directory,
         id: order.id,
         made: now,

@@ -1,11 +1,14 @@
 //! `outhaul dispatcher`: the key that signs this user's commands.
 
+mod rotate;
+
 use std::path::Path;
 
 use anyhow::Context as _;
 use protocol::{
     id::hex,
     key::{Dispatcher, Public, Secret},
+    time::UnixMillis,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -40,10 +43,33 @@ pub(super) enum DispatcherCommand {
     /// List the dispatchers whose commands the broker relays
     #[command(after_help = "Example:\n  outhaul dispatcher list --json")]
     List,
+    /// Follow your key by a new one: hosts obey it without anybody visiting them
+    ///
+    /// Your key signs for the new one; hosts that are connected learn it now, others when they come back. The old key is obeyed for the
+    /// overlap, so that commands on their way still count, and is not kept here. If it stops half way, run it again. For a key that
+    /// somebody else may have, this is not enough: see `outhaul dispatcher revoke`.
+    #[command(
+        after_help = "Examples:\n  outhaul dispatcher rotate\n  outhaul dispatcher rotate --overlap 7d --name ada-2027"
+    )]
+    Rotate(rotate::RotateArgs),
+    /// Have hosts obey another dispatcher's key no more, nor any key that it named
+    ///
+    /// Signed with your own key, which the hosts must list too; nobody can revoke his own. Hosts that are connected hear of it now, others
+    /// before any further command. It is not taken back: only a host's owner can have that key obeyed again, by taking it off the list
+    /// and adding it anew. Whoever the revoked key belonged to makes another with `outhaul dispatcher init`, and hosts' owners list it.
+    #[command(after_help = "Example:\n  outhaul dispatcher revoke ohd1_... --yes")]
+    Revoke {
+        /// Its public key, as `outhaul dispatcher list` shows it
+        #[arg(value_name = "KEY")]
+        key: Public<Dispatcher>,
+        /// Do it
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     /// Take a dispatcher's right away: the broker relays its commands no more
     ///
     /// What it signed and no host has answered yet reaches nobody any more. Hosts go on listing it until they get a new bundle, or
-    /// their policy is changed; but nothing reaches them.
+    /// their policy is changed; but nothing reaches them. To have hosts themselves obey it no more, revoke it.
     #[command(after_help = "Example:\n  outhaul dispatcher remove ohd1_...")]
     Remove {
         /// Its public key, as `outhaul dispatcher list` shows it
@@ -73,6 +99,8 @@ pub(super) async fn execute(context: &Context, command: DispatcherCommand) -> an
         DispatcherCommand::Init(args) => init(context, &args).await,
         DispatcherCommand::Add { key, name } => add(context, &key, &name).await,
         DispatcherCommand::List => list(context).await,
+        DispatcherCommand::Rotate(args) => rotate::rotate(context, &args).await,
+        DispatcherCommand::Revoke { key, .. } => rotate::revoke(context, key).await,
         DispatcherCommand::Remove { key } => remove(context, &key).await,
     }
 }
@@ -206,22 +234,27 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
         .and_then(|path| order::read_key(&path))
         .map(|key| key.public().to_string())
         .ok();
+    let now = clock::unix();
     let rows: Vec<Vec<String>> = dispatchers
         .into_iter()
         .map(|dispatcher| {
+            let end = dispatcher
+                .until_ms
+                .map(|until| units::date(UnixMillis(until)));
             let is_own = own.as_ref() == Some(&dispatcher.key);
             let mark = if is_own { "yes" } else { "" };
             vec![
                 dispatcher.name,
                 dispatcher.key,
-                units::ago(dispatcher.added_ms, clock::unix()),
+                units::ago(dispatcher.added_ms, now),
+                end.unwrap_or_default(),
                 mark.to_owned(),
             ]
         })
         .collect();
     context
         .output
-        .table(&["NAME", "KEY", "ADDED", "YOURS"], &rows)?;
+        .table(&["NAME", "KEY", "ADDED", "ENDS", "YOURS"], &rows)?;
     Ok(0)
 }
 

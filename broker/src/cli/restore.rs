@@ -148,6 +148,10 @@ fn remarks(args: &RestoreArgs, outcome: &Outcome, made: &str) -> Vec<String> {
         "changes of rights after {made} are undone: hosts that were revoked, dispatchers and readers that were removed since are back; \
          look at `outhaul host list`, `dispatcher list` and `reader list`"
     )];
+    remarks.push(format!(
+        "hosts that renewed their keys after {made} come back by themselves; any that was added since is unknown: `outhaul host add NAME`, and \
+         its new bundle, with an empty state directory, to the host"
+    ));
     if outcome.voided.install_keys > 0 {
         remarks.push(format!(
             "{} unused install keys are void, since somebody may have used them after the backup: `outhaul host bundle NAME` makes new ones",

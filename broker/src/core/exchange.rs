@@ -12,9 +12,13 @@ use protocol::{
     time::UnixMillis,
 };
 
+use serde_bytes::ByteBuf;
+
 use super::{
+    catch_up::{Chain, Link, MayNot, may_catch_up, read_chain},
     challenge::BadNonce,
     hosts::{FIRST_GENERATION, HostState, RedeemRefusal, RenewRefusal},
+    incarnation::Incarnation,
 };
 
 /// A key that a host has or had.
@@ -24,8 +28,22 @@ pub struct HostKey {
     pub generation: u64,
     /// The key.
     pub key: Public<Host>,
-    /// Since when: its first token was minted then.
+    /// Since when: its first token was minted then, or the host showed it then.
     pub since: UnixMillis,
+    /// How it came to be known.
+    pub how: Since,
+}
+
+/// How a key came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// The host asked for a token for it.
+    Granted,
+    /// A link in a chain that the host showed after a restore; it had been followed by then.
+    CaughtUp {
+        /// The incarnation to which it was shown.
+        incarnation: u64,
+    },
 }
 
 /// What the store knows of the host that a request names.
@@ -35,6 +53,15 @@ pub struct Known<'a> {
     pub state: HostState,
     /// Every key it had, the first one first; the last is the one it has.
     pub keys: &'a [HostKey],
+}
+
+/// The rules that are this broker's.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// How long after its last key came a host may come back: the life of a token, and its owner's window.
+    pub away_max: Duration,
+    /// The life of the broker that this is.
+    pub incarnation: &'a Incarnation,
 }
 
 /// What to ask the store.
@@ -51,6 +78,21 @@ pub enum Decision {
     Renew {
         /// The statement by which the key before names this one, as signed.
         succession: Vec<u8>,
+    },
+    /// Record these: they lead on from the host's current key. Then grant a token for the last, if it is the request's; else say how far
+    /// they led.
+    CatchUp(Vec<Link>),
+    /// Lock the host: one of its keys has named two successors.
+    Lock {
+        /// The generation of both.
+        generation: u64,
+        /// The one that was not known.
+        key: Public<Host>,
+    },
+    /// No, but this is how far the host is known: from there it may show how it went on.
+    Behind {
+        /// The generation of the last key that is known.
+        generation: u64,
     },
     /// No.
     Refuse(Refuse),
@@ -80,6 +122,9 @@ pub enum Refuse {
     /// It was away for longer than its owner's window.
     #[error("the host was away for longer than the recovery window")]
     TooLate,
+    /// It is ahead of us, and no declared restore says why.
+    #[error("the host is ahead of this broker, and no restore was declared since its last key")]
+    Ahead,
 }
 
 impl Refuse {
@@ -88,21 +133,21 @@ impl Refuse {
     pub const fn refusal(self) -> Refusal {
         match self {
             Self::Nonce(_) | Self::Generation => Refusal::Malformed,
-            Self::Unknown | Self::Succession | Self::TooLate => Refusal::Proof,
+            Self::Unknown | Self::Succession | Self::TooLate | Self::Ahead => Refusal::Proof,
             Self::Locked => Refusal::Locked,
             Self::Revoked => Refusal::Revoked,
         }
     }
 }
 
-/// Decides what becomes of a request that is signed by the key it asks a token for. `away_max` is how long after its last key came
-/// a host may come back: the life of a token, and its owner's window. An install key is not looked at: the store does, in constant time.
+/// Decides what becomes of a request that is signed by the key it asks a token for. An install key is not looked at: the store does, in
+/// constant time.
 #[must_use]
 pub fn decide(
     request: &Verified<Request, Host>,
     nonce: Result<(), BadNonce>,
     host: Option<Known<'_>>,
-    away_max: Duration,
+    terms: Terms<'_>,
     now: UnixMillis,
 ) -> Decision {
     if let Err(bad) = nonce {
@@ -117,17 +162,78 @@ pub fn decide(
             kid: proof.kid.into_array(),
             secret_sha256: proof.secret.hash(),
         },
-        Proof::HostKey(_) if request.generation <= FIRST_GENERATION => {
+        Proof::HostKey(_) | Proof::HostKeys(_) if request.generation <= FIRST_GENERATION => {
             Decision::Refuse(Refuse::Generation)
         }
-        Proof::HostKey(succession) => {
-            match judge_succession(request, succession, host, away_max, now) {
-                Ok(()) => Decision::Renew {
-                    succession: succession.to_vec(),
-                },
-                Err(refuse) => Decision::Refuse(refuse),
+        Proof::HostKey(succession) => renew(request, succession, host, terms.away_max, now),
+        Proof::HostKeys(links) => {
+            // One that reaches a key we know is a renewal like any other: its answer was lost, or it is a clone.
+            let last = links.last().map(|last| last.as_slice());
+            match renew(request, last.unwrap_or_default(), host, terms.away_max, now) {
+                Decision::Refuse(Refuse::Succession) => {
+                    judge_chain(request, links, host, terms, now)
+                }
+                decided => decided,
             }
         }
+    }
+}
+
+fn renew(
+    request: &Request,
+    succession: &[u8],
+    host: Option<Known<'_>>,
+    away_max: Duration,
+    now: UnixMillis,
+) -> Decision {
+    match judge_succession(request, succession, host, away_max, now) {
+        Ok(()) => Decision::Renew {
+            succession: succession.to_vec(),
+        },
+        Err(refuse) => Decision::Refuse(refuse),
+    }
+}
+
+/// A host whose last key we do not know shows how it came to it.
+fn judge_chain(
+    request: &Request,
+    links: &[ByteBuf],
+    host: Option<Known<'_>>,
+    terms: Terms<'_>,
+    now: UnixMillis,
+) -> Decision {
+    let Some((host, current)) = host.and_then(|host| Some((host, host.keys.last()?))) else {
+        return Decision::Refuse(Refuse::Unknown);
+    };
+    let chain = read_chain(&request.host, host.keys, links);
+    if chain == Chain::Foreign {
+        return Decision::Refuse(Refuse::Succession);
+    }
+    if let Err(refuse) = judge_state(host.state) {
+        return Decision::Refuse(refuse);
+    }
+    if let Chain::Fork { generation, key } = chain {
+        return Decision::Lock { generation, key };
+    }
+    match may_catch_up(current, terms.incarnation, terms.away_max, now) {
+        Ok(()) => {}
+        Err(MayNot::NoRestore) => return Decision::Refuse(Refuse::Ahead),
+        Err(MayNot::TooLate) => return Decision::Refuse(Refuse::TooLate),
+    }
+    match chain {
+        Chain::Ahead(links) => Decision::CatchUp(links),
+        Chain::Known | Chain::Foreign | Chain::Fork { .. } => Decision::Behind {
+            generation: current.generation,
+        },
+    }
+}
+
+const fn judge_state(state: HostState) -> Result<(), Refuse> {
+    match state {
+        HostState::New => Err(Refuse::Unknown),
+        HostState::Locked => Err(Refuse::Locked),
+        HostState::Revoked => Err(Refuse::Revoked),
+        HostState::Enrolled => Ok(()),
     }
 }
 
@@ -158,12 +264,7 @@ fn judge_succession(
     if !is_this {
         return Err(Refuse::Succession);
     }
-    match host.state {
-        HostState::New => return Err(Refuse::Unknown),
-        HostState::Locked => return Err(Refuse::Locked),
-        HostState::Revoked => return Err(Refuse::Revoked),
-        HostState::Enrolled => {}
-    }
+    judge_state(host.state)?;
     // A machine that was left behind is a clone, however late it comes.
     if request.generation >= current.generation && now > current.since.plus(away_max) {
         return Err(Refuse::TooLate);
@@ -210,14 +311,24 @@ mod tests {
         install_key::InstallKey,
         key::Secret,
     };
-    use serde_bytes::ByteBuf;
     use zeroize::Zeroizing;
 
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+    const FIRST: Incarnation = Incarnation {
+        number: 1,
+        id: [1; 16],
+        first: 0,
+        began: UnixMillis(0),
+        restored: None,
+    };
     /// An hour's token, and three days.
     const AWAY_MAX: Duration = Duration::from_secs(73 * 3600);
+    const TERMS: Terms<'_> = Terms {
+        away_max: AWAY_MAX,
+        incarnation: &FIRST,
+    };
 
     fn key(byte: u8) -> Secret<Host> {
         Secret::from_seed(&Zeroizing::new([byte; 32]))
@@ -234,6 +345,7 @@ mod tests {
                 generation: byte.into(),
                 key: key(byte).public(),
                 since: NOW,
+                how: Since::Granted,
             })
             .collect()
     }
@@ -274,12 +386,15 @@ mod tests {
             request,
             Ok(()),
             Some(Known { state, keys: &keys }),
-            AWAY_MAX,
+            TERMS,
             now,
         ) {
             Decision::Renew { .. } => Ok(()),
             Decision::Refuse(refuse) => Err(refuse),
-            Decision::Redeem { .. } => panic!("this is a renewal"),
+            Decision::Redeem { .. }
+            | Decision::CatchUp(_)
+            | Decision::Lock { .. }
+            | Decision::Behind { .. } => panic!("this is a renewal"),
         }
     }
 
@@ -347,7 +462,7 @@ mod tests {
             }),
         ] {
             assert_eq!(
-                decide(&good, Ok(()), host, AWAY_MAX, NOW),
+                decide(&good, Ok(()), host, TERMS, NOW),
                 Decision::Refuse(Refuse::Unknown)
             );
         }
@@ -387,13 +502,7 @@ mod tests {
             secret_sha256: install.secret().hash(),
         };
         for generation in 0..4 {
-            let decided = decide(
-                &request(1, generation, proof()),
-                Ok(()),
-                None,
-                AWAY_MAX,
-                NOW,
-            );
+            let decided = decide(&request(1, generation, proof()), Ok(()), None, TERMS, NOW);
             let expected = if generation == 1 {
                 redeem.clone()
             } else {
@@ -412,7 +521,7 @@ mod tests {
         });
         let good = renewal(4, 4, succession(&edge(), 3, 4, 4));
         for bad in [BadNonce::Foreign, BadNonce::Stale] {
-            let decided = decide(&good, Err(bad), known, AWAY_MAX, NOW);
+            let decided = decide(&good, Err(bad), known, TERMS, NOW);
             assert_eq!(decided, Decision::Refuse(Refuse::Nonce(bad)));
             assert_eq!(
                 Refuse::Nonce(bad).refusal(),

@@ -225,14 +225,6 @@ impl Plane {
         }
     }
 
-    fn dispatcher_keys(&self) -> anyhow::Result<Vec<Public<Dispatcher>>> {
-        let rows = self.store().dispatchers()?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| Public::from_bytes(&row.public_key).ok())
-            .collect())
-    }
-
     fn audit_command(
         &self,
         command: &Command,
@@ -310,7 +302,8 @@ impl Plane {
         })
     }
 
-    /// The unsettled, unexpired commands of a host, oldest first: to be sent after every subscription.
+    /// What dispatchers said about their keys, and then the unsettled, unexpired commands of a host, oldest first: to be sent after
+    /// every subscription, in this order, since what was said may name the key that signed a command.
     ///
     /// # Errors
     /// The store or the journal cannot be read.
@@ -322,8 +315,8 @@ impl Plane {
     }
 
     fn read_open_commands(&self, host: &HostId) -> anyhow::Result<Vec<Vec<u8>>> {
-        let mut commands = Vec::new();
         let dispatchers = self.dispatcher_keys()?;
+        let mut commands = self.store().statements()?;
         for open in self.store().open_commands(host.as_str(), self.now().0)? {
             let batch = self
                 .journal()

@@ -12,7 +12,7 @@ use protocol::{
     limits::DISPATCHERS_MAX,
     signed::{self, Verified},
     time::UnixMillis,
-    token::{HostTerms, mint_host},
+    token::HostTerms,
 };
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
@@ -21,15 +21,19 @@ use super::witness::{self, Asked};
 use super::{Peer, Plane, REPORT_KEYS_MAX, Standing, Withdrawn};
 use crate::{
     core::{
-        exchange::{Decision, HostKey, Known, decide, refusal_of_redemption, refusal_of_renewal},
+        catch_up::Link,
+        exchange::{
+            Decision, HostKey, Known, Since, Terms, decide, refusal_of_redemption,
+            refusal_of_renewal,
+        },
         hosts::HostState,
     },
     shell::{
         keys::fill_random,
         room::Waits,
         store::{
-            AddHost, AddRefusal, HostKeyRow, HostKind, HostRow, NewHost, Redeem, Redeemed, Renewed,
-            Store,
+            AddHost, AddRefusal, CaughtUp, HostKeyRow, HostKind, HostRow, NewHost, Redeem,
+            Redeemed, Renewed, Store,
         },
     },
 };
@@ -53,6 +57,33 @@ pub struct Added {
 impl std::fmt::Debug for Added {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Added({})", self.fingerprint)
+    }
+}
+
+/// What a host is told that gets no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct No {
+    /// Why.
+    pub reason: Refusal,
+    /// How far this broker knows the host's keys, where it may show how they went on.
+    pub known: Option<u64>,
+}
+
+impl No {
+    const fn behind(generation: u64) -> Self {
+        Self {
+            reason: Refusal::Proof,
+            known: Some(generation),
+        }
+    }
+}
+
+impl From<Refusal> for No {
+    fn from(reason: Refusal) -> Self {
+        Self {
+            reason,
+            known: None,
+        }
     }
 }
 
@@ -139,6 +170,10 @@ fn read_keys(rows: &[HostKeyRow]) -> anyhow::Result<Vec<HostKey>> {
                 generation: row.generation,
                 key,
                 since: UnixMillis(row.enrolled_ms),
+                how: match row.caught_up {
+                    None => Since::Granted,
+                    Some(incarnation) => Since::CaughtUp { incarnation },
+                },
             })
         })
         .collect()
@@ -163,9 +198,9 @@ impl Plane {
     ///
     /// # Errors
     /// What the host is to be told. Why, our own log says.
-    pub async fn exchange(&self, request: Vec<u8>) -> Result<Grant, Refusal> {
+    pub async fn exchange(&self, request: Vec<u8>) -> Result<Grant, No> {
         let Ok(_turn) = self.inner.exchanges.acquire().await else {
-            return Err(Refusal::Unavailable);
+            return Err(Refusal::Unavailable.into());
         };
         let plane = self.clone();
         // Runs to its end even if the host hangs up: what is recorded must be known here too.
@@ -174,37 +209,37 @@ impl Plane {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a token exchange failed");
-                Err(Refusal::Unavailable)
+                Err(Refusal::Unavailable.into())
             }
         }
     }
 
-    fn judge_exchange(&self, bytes: &[u8]) -> anyhow::Result<Result<Grant, Refusal>> {
+    fn judge_exchange(&self, bytes: &[u8]) -> anyhow::Result<Result<Grant, No>> {
         let now = self.now();
         // The nonce first: a stranger's bytes then cost a hash and no signature.
         let Ok(claimed) = signed::peek::<Request>(bytes) else {
-            return Ok(Err(Refusal::Malformed));
+            return Ok(Err(Refusal::Malformed.into()));
         };
         let nonce = self.inner.challenges.check(&claimed.nonce, now);
         let asked = match nonce {
             Ok(asked) => asked,
             Err(bad) => {
                 tracing::debug!(reason = %bad, "exchange refused");
-                return Ok(Err(Refusal::Malformed));
+                return Ok(Err(Refusal::Malformed.into()));
             }
         };
         let Ok(request) = verify_request(bytes) else {
-            return Ok(Err(Refusal::Malformed));
+            return Ok(Err(Refusal::Malformed.into()));
         };
         if let Some(shown) = &request.value().witness
             && Asked::read(shown).is_err()
         {
-            return Ok(Err(Refusal::Malformed));
+            return Ok(Err(Refusal::Malformed.into()));
         }
         let host = &request.value().host;
         let (row, keys) = match &request.value().proof {
             Proof::InstallKey(_) => (None, Vec::new()),
-            Proof::HostKey(_) => (
+            Proof::HostKey(_) | Proof::HostKeys(_) => (
                 self.store().host(host.as_str())?,
                 read_keys(&self.store().host_keys(host.as_str())?)?,
             ),
@@ -213,20 +248,74 @@ impl Plane {
             state: row.state,
             keys: &keys,
         });
-        match decide(&request, Ok(()), known, self.away_max(), now) {
+        let terms = Terms {
+            away_max: self.away_max(),
+            incarnation: self.history().current(),
+        };
+        match decide(&request, Ok(()), known, terms, now) {
             // A renewal keeps its link, by which it can be told to stop; a newcomer can wait.
             Decision::Redeem { .. } if self.room().refuse(Waits::Enrolment).is_some() => {
-                Ok(Err(Refusal::Unavailable))
+                Ok(Err(Refusal::Unavailable.into()))
             }
             Decision::Redeem { kid, secret_sha256 } => {
                 self.redeem(&request, &kid, &secret_sha256, now)
             }
             Decision::Renew { succession } => self.renew(&request, &succession, asked, now),
+            Decision::CatchUp(links) => self.catch_up(request.value(), &links, now),
+            Decision::Lock { generation, key } => {
+                let host = &request.value().host;
+                let key = key.as_bytes();
+                if !self
+                    .store()
+                    .lock_forked_host(host.as_str(), generation, key, now.0)?
+                {
+                    return Ok(Err(Refusal::Proof.into()));
+                }
+                self.locked(host)?;
+                Ok(Err(Refusal::Locked.into()))
+            }
+            Decision::Behind { generation } => Ok(Err(No::behind(generation))),
             Decision::Refuse(refuse) => {
                 tracing::debug!(reason = %refuse, "exchange refused");
-                Ok(Err(refuse.refusal()))
+                Ok(Err(refuse.refusal().into()))
             }
         }
+    }
+
+    /// A host that is ahead of a restored broker: its keys are recorded, and it gets a token once they reach the one it asks for.
+    fn catch_up(
+        &self,
+        request: &Request,
+        links: &[Link],
+        now: UnixMillis,
+    ) -> anyhow::Result<Result<Grant, No>> {
+        let host = &request.host;
+        let is_request =
+            |link: &&Link| link.key == request.key && link.generation == request.generation;
+        let granted = links.last().filter(is_request).map(|link| link.key);
+        let recorded = self.store().catch_up_host(
+            host.as_str(),
+            links,
+            granted.as_ref().map(Public::as_bytes),
+            self.history().current().number,
+            now.0,
+        )?;
+        let CaughtUp::To(generation) = recorded else {
+            return Ok(Err(Refusal::Proof.into()));
+        };
+        self.reload(host)?;
+        tracing::info!(%host, generation, "a host showed how its keys followed each other since the backup");
+        match granted {
+            Some(_) => Ok(Ok(self.grant(request, generation, now)?)),
+            None => Ok(Err(No::behind(generation))),
+        }
+    }
+
+    fn locked(&self, host: &HostId) -> anyhow::Result<()> {
+        self.reload(host)?;
+        self.withdraw(Withdrawn::Host(host.clone()));
+        tracing::warn!(%host, "a host was locked: two machines use its identity");
+        Ok(())
     }
 
     fn redeem(
@@ -235,7 +324,7 @@ impl Plane {
         kid: &[u8; 8],
         secret_sha256: &[u8; 32],
         now: UnixMillis,
-    ) -> anyhow::Result<Result<Grant, Refusal>> {
+    ) -> anyhow::Result<Result<Grant, No>> {
         let request = request.value();
         let redeem = Redeem {
             kid,
@@ -255,7 +344,7 @@ impl Plane {
             }
             Redeemed::Refused(refusal) => {
                 tracing::debug!(reason = ?refusal, "an install key was refused");
-                Ok(Err(refusal_of_redemption(refusal)))
+                Ok(Err(refusal_of_redemption(refusal).into()))
             }
         }
     }
@@ -266,7 +355,7 @@ impl Plane {
         succession: &[u8],
         asked: UnixMillis,
         now: UnixMillis,
-    ) -> anyhow::Result<Result<Grant, Refusal>> {
+    ) -> anyhow::Result<Result<Grant, No>> {
         let request = request.value();
         let (host, key) = (&request.host, request.key);
         match self.store().renew_host(
@@ -283,14 +372,13 @@ impl Plane {
             }
             Renewed::Repeated { generation } => Ok(Ok(self.grant(request, generation, now)?)),
             Renewed::Locked(sign) => {
-                self.reload(host)?;
-                self.withdraw(Withdrawn::Host(host.clone()));
-                tracing::warn!(sign = ?sign, "a host was locked: two machines use its identity");
-                Ok(Err(Refusal::Locked))
+                tracing::debug!(sign = ?sign, "a clone showed");
+                self.locked(host)?;
+                Ok(Err(Refusal::Locked.into()))
             }
             Renewed::Refused(refusal) => {
                 tracing::debug!(reason = ?refusal, "a renewal was refused");
-                Ok(Err(refusal_of_renewal(refusal)))
+                Ok(Err(refusal_of_renewal(refusal).into()))
             }
         }
     }
@@ -324,7 +412,7 @@ impl Plane {
             life_s: self.inner.parts.token_life.as_secs(),
         };
         let mut grant = Grant {
-            token: ByteBuf::from(mint_host(&self.inner.parts.issuer, &terms)),
+            token: ByteBuf::from(self.inner.parts.issuer.mint(&terms)),
             time: now,
             generation,
             authorities: Some(self.authorities()),

@@ -5,6 +5,7 @@ mod identity;
 mod restore;
 mod retention;
 mod right;
+mod rotation;
 mod witness;
 
 use std::{path::Path, time::Duration};
@@ -34,8 +35,8 @@ use crate::shell::{
 
 const PEER: Peer = Peer::Local { uid: 1000 };
 
-fn secret<R: protocol::key::Role>(byte: u8) -> Secret<R> {
-    Secret::from_seed(&Zeroizing::new([byte; 32]))
+fn secret<R: protocol::key::Role>(byte: u8) -> protocol::key::Secret<R> {
+    protocol::key::Secret::from_seed(&Zeroizing::new([byte; 32]))
 }
 
 fn edge() -> HostId {
@@ -75,7 +76,7 @@ async fn open_changed(place: &Path, change: impl FnOnce(&mut Parts)) -> Plane {
         admitted: Admitted::default(),
         retention: crate::core::retention::Limits::default(),
         router: Router::spawn(router::default_config()).await.unwrap(),
-        issuer: secret(1),
+        issuer: Issuers::of(secret(1)),
         recovery_window: Duration::from_secs(72 * 3600),
         token_life: Duration::from_secs(3600),
         install_key_life: Duration::from_secs(24 * 3600),
@@ -96,6 +97,7 @@ async fn plane() -> (TempDir, Plane) {
         name: "ada".to_owned(),
         added_ms: 1,
         added_by: "uid:1000".to_owned(),
+        until_ms: None,
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     (place, plane)
@@ -120,7 +122,8 @@ async fn exchange(plane: &Plane, key: u8, generation: u64, proof: Proof) -> Resu
         proof,
         witness: None,
     };
-    plane.exchange(sign_request(&key, &request)).await
+    let answer = plane.exchange(sign_request(&key, &request)).await;
+    answer.map_err(|no| no.reason)
 }
 
 async fn enroll(plane: &Plane, install: &InstallKey, key: u8) -> Result<Grant, Refusal> {

@@ -117,6 +117,8 @@ struct Connection<S, G> {
     online: Option<OnlineParts>,
     link: Option<CommandLink>,
     feeder: Option<Feeder>,
+    /// How often all tokens had been made void when this one's was checked.
+    voided: u64,
     /// A session of it was kept, and goes on.
     is_resumed: bool,
     /// When a reader's place is to be written down.
@@ -167,6 +169,7 @@ where
             online: None,
             link: None,
             feeder: None,
+            voided: 0,
             is_resumed: false,
             keep_at: None,
             kept_place: None,

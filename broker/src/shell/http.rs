@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     core::{reader::Rights, sse::bearer},
-    drive::{Denied, Plane},
+    drive::{Denied, No, Plane},
 };
 use events::Streams;
 
@@ -202,7 +202,7 @@ async fn challenge(State(Site { plane, .. }): State<Site>) -> Response {
         Ok(challenge) => cbor_response(StatusCode::OK, cbor::to_vec(&challenge)),
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "no challenge could be made");
-            refused(&plane, Refusal::Unavailable)
+            refused(&plane, Refusal::Unavailable.into())
         }
     }
 }
@@ -210,11 +210,11 @@ async fn challenge(State(Site { plane, .. }): State<Site>) -> Response {
 async fn exchange(State(Site { plane, .. }): State<Site>, request: Bytes) -> Response {
     match plane.exchange(request.into()).await {
         Ok(grant) => cbor_response(StatusCode::OK, cbor::to_vec(&grant)),
-        Err(refusal) => refused(&plane, refusal),
+        Err(no) => refused(&plane, no),
     }
 }
 
-fn refused(plane: &Plane, reason: Refusal) -> Response {
+fn refused(plane: &Plane, No { reason, known }: No) -> Response {
     let status = match reason {
         Refusal::Malformed => StatusCode::BAD_REQUEST,
         Refusal::InstallKey | Refusal::Proof | Refusal::Locked | Refusal::Revoked => {
@@ -227,6 +227,7 @@ fn refused(plane: &Plane, reason: Refusal) -> Response {
         cbor::to_vec(&Refused {
             reason,
             time: plane.now(),
+            generation: known,
         }),
     )
 }

@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use protocol::key::{Audit, Issuer, Role, Secret};
+use protocol::key::{Audit, Role, Secret};
 use rustix::{fs::Access, io::Errno};
 use zeroize::Zeroizing;
 
-use super::backup::Unfinished;
+use super::{backup::Unfinished, issuer::Issuers};
 
 /// The longest file read here, in bytes. Keys and certificates are a few hundred.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -108,8 +108,8 @@ impl DataDir {
 /// The broker's signing keys.
 #[derive(Debug)]
 pub struct SigningKeys {
-    /// Signs connection tokens.
-    pub issuer: Secret<Issuer>,
+    /// Sign connection tokens.
+    pub issuer: Issuers,
     /// Signs checkpoints of the audit trail.
     pub audit: Secret<Audit>,
 }
@@ -121,13 +121,13 @@ impl SigningKeys {
     /// A file is open to others, is not a key of its kind, or is missing where it has been.
     pub fn open(directory: &DataDir) -> anyhow::Result<Self> {
         Ok(Self {
-            issuer: load_or_make(directory, "issuer.key")?,
+            issuer: Issuers::open(directory)?,
             audit: load_or_make(directory, "audit.key")?,
         })
     }
 }
 
-fn load_or_make<R: Role>(directory: &DataDir, name: &str) -> anyhow::Result<Secret<R>> {
+pub(super) fn load_or_make<R: Role>(directory: &DataDir, name: &str) -> anyhow::Result<Secret<R>> {
     let path = directory.key(name);
     if let Some(text) = read_secret(&path)? {
         return Secret::from_file_text(&text)
@@ -304,7 +304,8 @@ mod tests {
         let root = place.path().join("a/b");
         let first = SigningKeys::open(&DataDir::open(&root).unwrap()).unwrap();
         let again = SigningKeys::open(&DataDir::open(&root).unwrap()).unwrap();
-        assert_eq!(first.issuer.public(), again.issuer.public());
+        let keys = |keys: &SigningKeys| keys.issuer.accepted(protocol::time::UnixMillis(0));
+        assert_eq!(keys(&first), keys(&again));
         assert_eq!(first.audit.public(), again.audit.public());
         assert_eq!((mode(&root), mode(&root.join("keys"))), (0o700, 0o700));
         assert_eq!(mode(&root.join("keys/issuer.key")), 0o600);

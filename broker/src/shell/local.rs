@@ -9,6 +9,7 @@ mod backup;
 mod certificate;
 mod host;
 mod journal;
+mod key;
 mod reader;
 mod records;
 mod right;

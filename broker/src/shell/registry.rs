@@ -368,6 +368,7 @@ const fn end_of(withdrawn: &Withdrawn) -> End {
         Withdrawn::Host(_) => HOST_WITHDRAWN,
         Withdrawn::Sandbox(..) => "its sandbox was revoked",
         Withdrawn::Reader(_) => READER_WITHDRAWN,
+        Withdrawn::Tokens => TOKENS_VOID,
     };
     End {
         reason: ReasonCode::ADMINISTRATIVE_ACTION,
@@ -387,15 +388,26 @@ pub const fn withdrawn_why(who: &Who) -> &'static str {
     }
 }
 
+/// Why a connection ends whose token was made void with all others.
+pub const TOKENS_VOID: &str = "the broker's issuer key was replaced: a fresh token is needed";
+
 /// Ends the connections of those who lose their rights, as they lose them. Runs as long as the plane.
 pub async fn close_withdrawn(registry: Registry, plane: Plane) {
     let mut withdrawals = plane.withdrawals();
+    let mut voided = plane.tokens_voided();
     loop {
         match withdrawals.recv().await {
+            // Looked at below.
+            Ok(Withdrawn::Tokens) => {}
             Ok(withdrawn) => registry.withdraw(&withdrawn),
             // Some were lost: look at all.
             Err(broadcast::error::RecvError::Lagged(_)) => registry.withdraw_all(&plane),
             Err(broadcast::error::RecvError::Closed) => return,
+        }
+        // Each time: the word of it may be among those that were lost.
+        let before = std::mem::replace(&mut voided, plane.tokens_voided());
+        if before != voided {
+            registry.withdraw(&Withdrawn::Tokens);
         }
     }
 }
@@ -403,7 +415,7 @@ pub async fn close_withdrawn(registry: Registry, plane: Plane) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{drive::Withdrawn, shell::clock};
+    use crate::shell::clock;
     use protocol::{id::HostId, token::Subject};
 
     const END: End = End {

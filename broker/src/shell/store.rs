@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod audit_checkpoint;
 mod audit_tree;
+mod catch_up;
 mod column;
 mod command;
 mod dispatcher;
@@ -19,6 +20,7 @@ mod right;
 mod sandbox;
 mod schema;
 mod snapshot;
+mod statement;
 mod trouble;
 mod witness;
 
@@ -28,6 +30,7 @@ pub use audit::{
     may_be_withheld,
 };
 pub use audit_checkpoint::{CHECKPOINTS_LISTED_MAX, CheckpointRow, Inconsistent};
+pub use catch_up::CaughtUp;
 pub use command::{COMMANDS_OPEN_MAX, CommandRow, OpenCommand, Recorded};
 pub use dispatcher::DispatcherRow;
 pub use dropped::{DroppedRow, Needed};
@@ -38,6 +41,7 @@ pub use reader::{NewReader, ReaderRow, SESSIONS_MAX};
 pub use right::{InstallKeyRow, VoidedGeneration};
 pub use sandbox::{SANDBOXES_LISTED_MAX, SandboxRow};
 pub use snapshot::{Snapshot, StoreFacts, inspect};
+pub use statement::{NewStatement, Said};
 pub use trouble::Trouble;
 pub use witness::{WITNESSES_LISTED_MAX, WitnessRow};
 

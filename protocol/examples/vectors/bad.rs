@@ -39,6 +39,7 @@ pub(crate) fn all() -> Vec<Vector> {
         stream::all(),
         stream_claims::all(),
         exchange::all(),
+        crate::statement::bad(),
         text::all(),
         audit::all(),
     ]

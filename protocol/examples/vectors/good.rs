@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<Vector> {
         newer::all(),
         batch::all(),
         exchange::all(),
+        crate::statement::good(),
         stream::all(),
         text::all(),
         audit::all(),

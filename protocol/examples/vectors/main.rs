@@ -17,6 +17,7 @@ mod good;
 mod item;
 mod message;
 mod note;
+mod statement;
 mod stream;
 mod vector;
 mod world;

@@ -72,6 +72,13 @@ impl Vector {
             .with("generation", 1)
     }
 
+    /// A dispatcher's word about keys.
+    pub(crate) fn statement(name: &str, bytes: &[u8]) -> Self {
+        Self::of_bytes("statement", name, bytes)
+            .with("dispatcher_key", key_text("ohd1", DISPATCHER))
+            .with("now_s", NOW_S)
+    }
+
     /// Of the exchange: `request`, `challenge`, `grant` or `refused`.
     pub(crate) fn exchange(kind: &'static str, name: &str, bytes: &[u8]) -> Self {
         Self::of_bytes(kind, name, bytes)

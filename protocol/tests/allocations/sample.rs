@@ -307,11 +307,15 @@ pub(crate) fn request(proof: Proof) -> Request {
     }
 }
 
-pub(crate) fn proofs() -> [(&'static str, Proof); 2] {
+pub(crate) fn proofs() -> [(&'static str, Proof); 3] {
     let key = InstallKey::new([5; 8], Zeroizing::new([6; 32]));
     [
         ("enrolment", Proof::InstallKey(InstallProof::from(&key))),
         ("renewal", Proof::HostKey(vec![0x84, 1, 2].into())),
+        (
+            "catching up",
+            Proof::HostKeys(vec![vec![0x84, 1, 2].into(), vec![0x84, 3].into()]),
+        ),
     ]
 }
 
@@ -331,6 +335,7 @@ fn answers() -> [Sample; 3] {
     let refused = Refused {
         reason: Refusal::Locked,
         time: NOW,
+        generation: Some(300),
     };
     [
         Sample::of("challenge", EXCHANGE_BYTES_MAX, &challenge),

@@ -134,7 +134,9 @@ fn proof() -> impl Strategy<Value = Proof> {
         Proof::InstallKey(InstallProof::from(&key))
     });
     let succession = vec(any::<u8>(), 0..512).prop_map(|bytes| Proof::HostKey(bytes.into()));
-    prop_oneof![install_key, succession]
+    let chain = vec(vec(any::<u8>(), 0..300), 0..8)
+        .prop_map(|links| Proof::HostKeys(links.into_iter().map(Into::into).collect()));
+    prop_oneof![install_key, succession, chain]
 }
 
 fn trail() -> impl Strategy<Value = Trail> {
@@ -234,13 +236,14 @@ proptest! {
         nonce: [u8; 32], time in time(), token in vec(any::<u8>(), 0..512), generation in number(),
         authorities in option::of(vec(vec(any::<u8>(), 0..200), 0..5)),
         trail in option::of(trail()), reason in word(Refusal::ALL, Refusal::from_label),
+        known in option::of(number()),
     ) {
         let challenge = Challenge { nonce: nonce.into(), time };
         prop_assert_eq!(again(&challenge, EXCHANGE_BYTES_MAX), challenge);
         let authorities = authorities.map(|list| list.into_iter().map(Into::into).collect());
         let grant = Grant { token: token.into(), time, generation, authorities, trail };
         prop_assert_eq!(again(&grant, EXCHANGE_BYTES_MAX), grant);
-        let refused = Refused { reason, time };
+        let refused = Refused { reason, time, generation: known };
         prop_assert_eq!(again(&refused, EXCHANGE_BYTES_MAX), refused);
     }
 

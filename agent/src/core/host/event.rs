@@ -3,6 +3,8 @@
 use protocol::exchange::Refusal;
 use protocol::time::UnixMillis;
 
+use crate::core::chain::Show;
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -66,7 +68,12 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The broker said no.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// How far it knows this host's keys, if it asks how they went on.
+        known: Option<u64>,
+    },
     /// No answer, or not one of this exchange.
     Unreachable,
     /// Ours: the key or the grant could not be persisted.
@@ -103,6 +110,8 @@ pub enum Effect {
         attempt: u64,
         /// The challenge.
         nonce: [u8; 32],
+        /// By what the right to it is shown.
+        show: Show,
     },
     /// Persist the token, with the pending key in the place of the last. Answer: [`Event::Adopted`].
     Adopt {
@@ -134,10 +143,13 @@ pub enum Effect {
     GiveUp(Refusal),
 }
 
+/// Session taken over, of MQTT 5.
+pub(super) const TAKEN_OVER: u8 = 0x8e;
+
 /// Whether an MQTT 5 reason code says that we are not wanted, rather than that something failed: bad credentials (0x86), not
 /// authorised (0x87), banned (0x8a), bad authentication method (0x8c), taken over (0x8e: somebody else has our identity), or ended
 /// by an administrator (0x98).
 #[must_use]
 pub const fn is_refusal(code: u8) -> bool {
-    matches!(code, 0x86 | 0x87 | 0x8a | 0x8c | 0x8e | 0x98)
+    matches!(code, 0x86 | 0x87 | 0x8a | 0x8c | TAKEN_OVER | 0x98)
 }

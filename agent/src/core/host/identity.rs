@@ -15,6 +15,7 @@ use protocol::token;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::core::chain::{Link, shown};
 use crate::core::time::Fix;
 use crate::core::witness::Witness;
 
@@ -120,20 +121,31 @@ impl Identity {
         true
     }
 
-    /// The signed request for a token: with the install key before enrolment, with the succession ever after. Nothing if no key is
+    /// The signed request for a token: with the install key before enrolment, with the succession ever after; or, where `chain` is what
+    /// was kept of the successions before, with these and with as much of the way to the pending key as fits. Nothing if no key is
     /// pending, or if this is an enrolment and there is no install key. It shows what `witness` kept, cosigned at `now`.
     #[must_use]
     pub fn request(
         &self,
         nonce: [u8; 32],
         install_key: Option<&InstallKey>,
+        chain: Option<Vec<Link>>,
         witness: &Witness,
         now: UnixMillis,
     ) -> Option<Vec<u8>> {
         let pending = self.pending.as_ref()?;
-        let proof = match &pending.succession {
-            Some(succession) => Proof::HostKey(succession.clone().into()),
-            None => {
+        let proof = match (&pending.succession, chain) {
+            (Some(succession), None) => Proof::HostKey(succession.clone().into()),
+            (Some(succession), Some(chain)) => {
+                let last = Link {
+                    generation: pending.generation,
+                    succession: succession.clone().into(),
+                };
+                // Behind what was kept; alone, if nothing was.
+                let links = shown(chain.into_iter().chain([last]), None);
+                Proof::HostKeys(links.into_iter().map(|link| link.succession).collect())
+            }
+            (None, _) => {
                 let install_key = install_key?;
                 Proof::InstallKey(install_key.into())
             }
@@ -151,6 +163,16 @@ impl Identity {
         Some(exchange::sign_request(&pending.key, &request))
     }
 
+    /// The succession to the pending key: to be kept before the key is adopted.
+    #[must_use]
+    pub fn link(&self) -> Option<Link> {
+        let pending = self.pending.as_ref()?;
+        Some(Link {
+            generation: pending.generation,
+            succession: pending.succession.clone()?.into(),
+        })
+    }
+
     /// Puts the pending key in the place of the current one, under `token`.
     ///
     /// # Errors
@@ -158,17 +180,17 @@ impl Identity {
     pub fn adopt(&mut self, token: Vec<u8>, generation: u64) -> Result<(), AdoptError> {
         let pending = self.pending.as_ref().ok_or(AdoptError::NothingPending)?;
         let claims = token::peek(&token).map_err(|_| AdoptError::Other)?;
-        let is_ours = generation == pending.generation
+        // Whoever enrols in the place of an earlier machine is of a later generation than it could know.
+        let is_expected =
+            generation == pending.generation || (pending.succession.is_none() && generation > 0);
+        let is_ours = is_expected
             && claims.generation == Some(generation)
             && claims.subject == self.host.as_str()
             && *claims.confirmation.key.x == *pending.key.public().as_bytes();
         if !is_ours {
             return Err(AdoptError::Other);
         }
-        if let Some(Pending {
-            key, generation, ..
-        }) = self.pending.take()
-        {
+        if let Some(Pending { key, .. }) = self.pending.take() {
             self.first.get_or_insert_with(|| key.public());
             self.current = Some(Current {
                 key,
@@ -309,11 +331,14 @@ impl Drop for StoredPending {
 
 #[cfg(test)]
 mod tests {
+    use protocol::audit::{Checkpoint, SignedCheckpoint, Vkey};
     use protocol::exchange::{follow, verify_request};
-    use protocol::key::Issuer;
+    use protocol::key::{Audit, Issuer};
+    use protocol::limits::ID_BYTES_MAX;
     use protocol::token::{HostTerms, mint_host};
 
     use super::*;
+    use crate::core::witness::Kept;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -342,7 +367,11 @@ mod tests {
     }
 
     fn enrolled() -> Identity {
-        let mut identity = Identity::new(HostId::new("edge-1").unwrap());
+        enrolled_as("edge-1")
+    }
+
+    fn enrolled_as(name: &str) -> Identity {
+        let mut identity = Identity::new(HostId::new(name).unwrap());
         assert!(identity.prepare(&seed(1), NOW));
         let token = grant(&identity);
         identity.adopt(token, 1).unwrap();
@@ -354,19 +383,31 @@ mod tests {
         let mut identity = Identity::new(HostId::new("edge-1").unwrap());
         assert!(
             identity
-                .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+                .request(
+                    [0; 32],
+                    Some(&install_key()),
+                    None,
+                    &Witness::default(),
+                    NOW
+                )
                 .is_none(),
             "nothing pending"
         );
         identity.prepare(&seed(1), NOW);
         assert!(
             identity
-                .request([0; 32], None, &Witness::default(), NOW)
+                .request([0; 32], None, None, &Witness::default(), NOW)
                 .is_none(),
             "no install key"
         );
         let request = identity
-            .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+            .request(
+                [0; 32],
+                Some(&install_key()),
+                None,
+                &Witness::default(),
+                NOW,
+            )
             .unwrap();
         let request = verify_request(&request).unwrap().into_value();
         assert_eq!(request.generation, 1);
@@ -376,7 +417,13 @@ mod tests {
         let first = identity.public().unwrap();
         identity.prepare(&seed(2), NOW);
         let request = identity
-            .request([0; 32], Some(&install_key()), &Witness::default(), NOW)
+            .request(
+                [0; 32],
+                Some(&install_key()),
+                None,
+                &Witness::default(),
+                NOW,
+            )
             .unwrap();
         let request = verify_request(&request).unwrap().into_value();
         let Proof::HostKey(succession) = request.proof else {
@@ -387,11 +434,81 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_takes_the_place_of_another_machine_adopts_the_generation_it_is_given() {
+        let mut identity = Identity::new(HostId::new("edge-1").unwrap());
+        identity.prepare(&seed(1), NOW);
+        identity.pending.as_mut().unwrap().generation = 4;
+        let token = grant(&identity);
+        identity.pending.as_mut().unwrap().generation = 1;
+        assert_eq!(identity.adopt(token.clone(), 3), Err(AdoptError::Other));
+        identity.adopt(token, 4).unwrap();
+        assert_eq!(identity.generation(), 4);
+        identity.prepare(&seed(2), NOW);
+        assert_eq!(identity.link().unwrap().generation, 5);
+        // At a renewal there is nothing to choose.
+        identity.pending.as_mut().unwrap().generation = 6;
+        let token = grant(&identity);
+        identity.pending.as_mut().unwrap().generation = 5;
+        assert_eq!(identity.adopt(token, 6), Err(AdoptError::Other));
+    }
+
+    /// One whose checkpoint is as long as any: the longest name, and an audit key that was just followed by another.
+    fn wordy_witness() -> Witness {
+        let origin = "o".repeat(ID_BYTES_MAX);
+        let keys = [1, 2].map(|byte| Secret::<Audit>::from_seed(&seed(byte)));
+        let checkpoint = Checkpoint::new(&origin, u64::MAX, [7; 32]).unwrap();
+        Witness {
+            kept: Some(Kept {
+                vkey: Vkey::new(&origin, keys[1].public()).unwrap(),
+                note: SignedCheckpoint::sign(checkpoint, &[&keys[0], &keys[1]]),
+            }),
+            stop: None,
+        }
+    }
+
+    #[test]
+    fn a_chain_is_shown_as_far_as_it_fits_beside_the_checkpoint_and_leads_to_the_pending_key() {
+        let witness = wordy_witness();
+        let mut identity = enrolled_as(&"h".repeat(ID_BYTES_MAX));
+        let mut kept = Vec::new();
+        for byte in 2..=60 {
+            identity.prepare(&seed(byte), NOW);
+            kept.extend(identity.link());
+            let token = grant(&identity);
+            identity.adopt(token, u64::from(byte)).unwrap();
+        }
+        identity.prepare(&seed(61), NOW);
+        let known = |at: usize| seeded_public(u8::try_from(at).unwrap());
+        for from in [1_usize, 30, 37, 38, 59, 60] {
+            let chain = kept[from - 1..].to_vec();
+            let request = identity
+                .request([0; 32], None, Some(chain), &witness, NOW)
+                .unwrap();
+            assert!(request.len() <= protocol::limits::EXCHANGE_BYTES_MAX);
+            let request = verify_request(&request).unwrap().into_value();
+            assert!(request.witness.unwrap().note.is_some());
+            let Proof::HostKeys(links) = request.proof else {
+                panic!("a chain is shown")
+            };
+            let first = u64::try_from(from).unwrap();
+            let links = links.iter().map(|link| link.as_slice());
+            let keys = follow(&identity.host, known(from), first, links).unwrap();
+            let reached = keys.last().unwrap();
+            assert_eq!(reached.0, 61.min(first + 24));
+            assert_eq!(reached.1 == request.key, reached.0 == 61);
+        }
+    }
+
+    fn seeded_public(byte: u8) -> Public<Host> {
+        Secret::<Host>::from_seed(&seed(byte)).public()
+    }
+
+    #[test]
     fn the_same_pending_key_is_sent_again_after_a_restart() {
         let mut identity = enrolled();
         identity.prepare(&seed(2), NOW);
         let first = identity
-            .request([0; 32], None, &Witness::default(), NOW)
+            .request([0; 32], None, None, &Witness::default(), NOW)
             .unwrap();
         let mut restarted = Identity::from_bytes(&identity.to_bytes()).unwrap();
         assert!(
@@ -400,7 +517,7 @@ mod tests {
         );
         assert_eq!(
             restarted
-                .request([0; 32], None, &Witness::default(), NOW)
+                .request([0; 32], None, None, &Witness::default(), NOW)
                 .unwrap(),
             first
         );

@@ -77,7 +77,11 @@ impl World {
         let nonce = [7; 32];
         assert_eq!(
             self.say(Event::Challenged { attempt, nonce }),
-            [Effect::Exchange { attempt, nonce }]
+            [Effect::Exchange {
+                attempt,
+                nonce,
+                show: Show::Last
+            }]
         );
         let token = vec![1];
         let life = (self.now.unix, self.now.unix.plus(HOUR));
@@ -273,21 +277,138 @@ fn refusals_at_enrolment_end_the_program_and_later_ones_take_the_slow_lane() {
     for refusal in [Refusal::InstallKey, Refusal::Proof, Refusal::Revoked] {
         let failed = |attempt| Event::ExchangeFailed {
             attempt,
-            failure: Failure::Refused(refusal),
+            failure: Failure::Refused {
+                refusal,
+                known: None,
+            },
         };
         let mut world = World::new(false, None);
         assert_eq!(world.say(failed(1)), [Effect::GiveUp(refusal)]);
         let mut world = World::new(true, None);
-        assert!(world.say(failed(1)).is_empty());
+        let mut attempt = 1;
+        if refusal == Refusal::Proof {
+            // The chain is shown once.
+            assert_eq!(world.say(failed(1)), [Effect::Prepare { attempt: 2 }]);
+            attempt = 2;
+        }
+        assert!(world.say(failed(attempt)).is_empty());
         assert!(
             world.pass(Duration::from_millis(59_990)).is_empty(),
             "{refusal}"
         );
+        attempt += 1;
         assert_eq!(
             world.pass(Duration::from_millis(20)),
-            [Effect::Prepare { attempt: 2 }]
+            [Effect::Prepare { attempt }]
         );
     }
+}
+
+/// Answers an exchange with a refusal of the proof; what it had shown, and what follows.
+fn refuse_proof(world: &mut World, attempt: u64, known: Option<u64>) -> (Show, Vec<Effect>) {
+    world.say(Event::Prepared { attempt });
+    let nonce = [7; 32];
+    let asked = world.say(Event::Challenged { attempt, nonce });
+    let [Effect::Exchange { show, .. }] = asked[..] else {
+        panic!("{asked:?}");
+    };
+    let failure = Failure::Refused {
+        refusal: Refusal::Proof,
+        known,
+    };
+    (show, world.say(Event::ExchangeFailed { attempt, failure }))
+}
+
+#[test]
+fn a_broker_that_is_behind_is_shown_the_chain_part_by_part_and_at_once() {
+    let mut world = World::new(true, None);
+    let mut expected = Show::Last;
+    for (attempt, known) in [(1, None), (2, Some(5)), (3, Some(29)), (4, Some(53))] {
+        let (show, next) = refuse_proof(&mut world, attempt, known);
+        assert_eq!(show, expected);
+        let attempt = attempt + 1;
+        assert_eq!(next, [Effect::Prepare { attempt }], "at once");
+        expected = Show::Chain { after: known };
+    }
+    world.say(Event::Prepared { attempt: 5 });
+    let nonce = [7; 32];
+    assert_eq!(
+        world.say(Event::Challenged { attempt: 5, nonce }),
+        [Effect::Exchange {
+            attempt: 5,
+            nonce,
+            show: expected
+        }]
+    );
+    // Once it grants, the last key's word is enough again.
+    world.say(Event::Granted {
+        attempt: 5,
+        token: vec![1],
+        generation: 60,
+        life: (world.now.unix, world.now.unix.plus(HOUR)),
+    });
+    world.say(Event::Adopted { attempt: 5 });
+    assert_eq!(world.host.show, Show::Last);
+}
+
+#[test]
+fn a_broker_that_gets_no_further_is_left_alone_for_a_minute_and_asked_from_the_start_again() {
+    for stuck in [Some(5), Some(4), None] {
+        let mut world = World::new(true, None);
+        refuse_proof(&mut world, 1, None);
+        refuse_proof(&mut world, 2, Some(5));
+        let (_, next) = refuse_proof(&mut world, 3, stuck);
+        assert!(next.is_empty());
+        assert!(world.pass(Duration::from_millis(59_990)).is_empty());
+        world.pass(Duration::from_millis(20));
+        assert_eq!(refuse_proof(&mut world, 4, None).0, Show::Last);
+    }
+    // One that says that it knows more for ever is asked a bounded number of times.
+    let mut world = World::new(true, None);
+    let mut attempt = 1;
+    while !refuse_proof(&mut world, attempt, Some(attempt))
+        .1
+        .is_empty()
+    {
+        attempt += 1;
+        assert!(attempt < 1000);
+    }
+}
+
+#[test]
+fn a_broker_that_knows_no_chains_is_not_asked_in_a_loop() {
+    let mut world = World::new(true, None);
+    refuse_proof(&mut world, 1, None);
+    world.say(Event::Prepared { attempt: 2 });
+    let failure = Failure::Refused {
+        refusal: Refusal::Malformed,
+        known: None,
+    };
+    let failed = Event::ExchangeFailed {
+        attempt: 2,
+        failure,
+    };
+    assert!(world.say(failed).is_empty());
+    assert!(world.pass(Duration::from_millis(59_990)).is_empty());
+    assert_eq!(world.host.show, Show::Last);
+}
+
+#[test]
+fn a_token_that_was_good_until_now_is_replaced_at_once() {
+    // Ended by an administrator: the broker's key was replaced. Or lost, and refused when it is shown again.
+    let mut world = World::online();
+    world.say(down(1, Down::Code(0x98)));
+    let soon = Duration::from_millis(150);
+    assert_eq!(world.pass(soon), [Effect::Prepare { attempt: 2 }]);
+    let mut world = World::online();
+    world.say(down(1, Down::Lost));
+    assert_eq!(world.pass(soon), [Effect::Connect { attempt: 2 }]);
+    world.say(down(2, Down::Code(0x87)));
+    assert_eq!(world.pass(soon), [Effect::Prepare { attempt: 2 }]);
+    // Another machine has our place: no race for it.
+    let mut world = World::online();
+    world.say(down(1, Down::Code(0x8e)));
+    assert!(world.pass(Duration::from_millis(59_990)).is_empty());
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Token {
     pub expires: UnixMillis,
     /// When to fetch the next: between 50 and 75 % of its life, so that hosts enrolled together do not renew together.
     pub renew_at: UnixMillis,
-    /// Granted to this process, not found on disk.
+    /// Granted to this process, and not accepted on a link yet.
     pub is_fresh: bool,
 }
 

@@ -68,11 +68,16 @@ fn every_refusal_keeps_its_reason_and_the_brokers_time() {
         let body = to_vec(&Refused {
             reason: *reason,
             time: UnixMillis(5),
+            generation: Some(9),
         });
         let (_, answer) = ask_one(&http("403 Forbidden", &body));
         match answer.unwrap_err() {
-            ExchangeError::Refused { reason: was, time } => {
-                assert_eq!((was, time), (*reason, UnixMillis(5)));
+            ExchangeError::Refused {
+                reason: was,
+                time,
+                known,
+            } => {
+                assert_eq!((was, time, known), (*reason, UnixMillis(5), Some(9)));
             }
             ExchangeError::Failed(error) => panic!("{error:#}"),
         }

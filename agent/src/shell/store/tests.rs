@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 
 use super::*;
 
-fn open() -> (TempDir, Store) {
+pub(super) fn open() -> (TempDir, Store) {
     let dir = TempDir::new().unwrap();
     let store = Store::open(&dir.path().join("state")).unwrap();
     (dir, store)
 }
 
-fn reopen(store: Store) -> Store {
+pub(super) fn reopen(store: Store) -> Store {
     let dir = store.dir.clone();
     drop(store);
     Store::open(&dir).unwrap()

@@ -288,6 +288,11 @@ fn inspect_request(bytes: &[u8], keys: &Keys) -> Inspection {
         Proof::HostKey(succession) => {
             found.nest("proof", inspect_succession(succession, keys));
         }
+        Proof::HostKeys(successions) => {
+            for succession in successions {
+                found.nest("proof", inspect_succession(succession, keys));
+            }
+        }
     }
     found
 }
@@ -340,10 +345,12 @@ fn inspect_unsigned(bytes: &[u8], keys: &Keys, now: UnixMillis) -> Option<Inspec
         return Some(with("challenge", fields));
     }
     if let Ok(refused) = cbor::from_slice::<Refused>(bytes, EXCHANGE_BYTES_MAX) {
-        let fields = vec![
+        let mut fields = vec![
             ("reason", text(&refused.reason)),
             ("time", date(refused.time)),
         ];
+        let known = refused.generation;
+        fields.extend(known.map(|known| ("generation", Node::Number(known))));
         return Some(with("refusal of an exchange", fields));
     }
     let mut reader = Reader::default();

@@ -91,6 +91,8 @@ actions! {
     ListDispatchers: GET "/v1/dispatchers", VIEWER, NoHost;
     /// A dispatcher, whose commands are relayed to every host.
     AddDispatcher: POST "/v1/dispatchers", ADMIN, AllHosts;
+    /// Hands in what a dispatcher signed about keys: hosts judge it.
+    AddStatement: POST "/v1/dispatchers/statements", DISPATCHER, AllHosts;
     /// Takes a dispatcher's right away.
     RemoveDispatcher: DELETE "/v1/dispatchers/{key}", ADMIN, AllHosts;
     /// The readers, and which hosts they are of.
@@ -113,6 +115,10 @@ actions! {
     RotateCertificates: POST "/v1/certificates/rotate", ADMIN, AllHosts;
     /// Lets go of the authorities before it.
     RetireCertificates: POST "/v1/certificates/retire", ADMIN, AllHosts;
+    /// The long-lived keys: public halves and ages.
+    ListKeys: GET "/v1/keys", VIEWER, NoHost;
+    /// A new key for connection tokens, beside the old one on the broker's disk.
+    RotateIssuer: POST "/v1/keys/issuer/rotate", MACHINE, AllHosts;
     /// What the journal keeps, host by host.
     ShowJournal: GET "/v1/journal", VIEWER, AllHosts;
     /// Takes what sandboxes said out of the journal.

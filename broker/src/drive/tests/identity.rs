@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::topic::Topic;
+use protocol::{id::hex, topic::Topic};
 
 use super::*;
 
@@ -79,10 +79,10 @@ async fn a_foreign_nonce_and_strange_bytes_are_refused() {
         witness: None,
     };
     let refused = plane.exchange(sign_request(&key, &request)).await;
-    assert_eq!(refused.unwrap_err(), Refusal::Malformed);
+    assert_eq!(refused.unwrap_err().reason, Refusal::Malformed);
     assert_eq!(
         plane.exchange(vec![0; 100]).await.unwrap_err(),
-        Refusal::Malformed
+        Refusal::Malformed.into()
     );
     assert!(
         enroll(&plane, &install, 10).await.is_ok(),

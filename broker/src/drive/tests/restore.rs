@@ -8,7 +8,7 @@ use crate::shell::{
 };
 
 /// Restores `made` of `plane` into a new directory, and opens that.
-async fn restored(place: &Path, made: backup::Made) -> (TempDir, Plane) {
+pub(super) async fn restored(place: &Path, made: backup::Made) -> (TempDir, Plane) {
     made.publish().unwrap();
     let from = place.join("backup");
     let found = backup::check(&from, &mut |_| {}).unwrap();
@@ -28,7 +28,7 @@ async fn restored(place: &Path, made: backup::Made) -> (TempDir, Plane) {
     (into, plane)
 }
 
-fn make(place: &Path, plane: &Plane, snapshot: Snapshot) -> backup::Made {
+pub(super) fn make(place: &Path, plane: &Plane, snapshot: Snapshot) -> backup::Made {
     let source = Source {
         directory: DataDir::existing(place).unwrap(),
         id: [7; 16],

@@ -32,7 +32,8 @@ async fn show(
         proof: Proof::HostKey(ByteBuf::from(signed)),
         witness: Some(Witnessing { note }),
     };
-    plane.exchange(sign_request(&key, &request)).await
+    let answer = plane.exchange(sign_request(&key, &request)).await;
+    answer.map_err(|no| no.reason)
 }
 
 /// A plane, and a host of generation 1 that has key 3.

@@ -10,7 +10,7 @@ use crate::{
     shell::{
         clock,
         keys::fill_random,
-        registry::{NoSeat, withdrawn_why},
+        registry::{NoSeat, TOKENS_VOID, withdrawn_why},
     },
 };
 
@@ -45,6 +45,8 @@ where
 {
     pub(super) fn check(&mut self, token: &[u8]) {
         let mut nonce = [0; 8];
+        // Before the look: one that is made void meanwhile is found out when its holder has a seat.
+        self.voided = self.gate.plane.tokens_voided();
         let verdict = match self.gate.plane.check_token(token, self.gate.plane.now()) {
             Ok(grant) if fill_random(&mut nonce).is_ok() => {
                 self.generation = Some(grant.generation);
@@ -110,6 +112,10 @@ where
         {
             let reason = ReasonCode::NOT_AUTHORIZED;
             return self.session.end(reason, "its token is refused");
+        }
+        if who.subject().is_some() && self.voided != self.gate.plane.tokens_voided() {
+            let reason = ReasonCode::ADMINISTRATIVE_ACTION;
+            return self.session.end(reason, TOKENS_VOID);
         }
         let kept = match who {
             Who::Subject(_) => None,

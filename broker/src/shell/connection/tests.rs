@@ -90,7 +90,7 @@ impl World {
             },
             retention: crate::core::retention::Limits::default(),
             router: Router::spawn(router::default_config()).await.unwrap(),
-            issuer: secret(1),
+            issuer: crate::shell::issuer::Issuers::of(secret(1)),
             recovery_window: Duration::from_secs(3600),
             token_life: Duration::from_secs(3600),
             install_key_life: Duration::from_secs(3600),
@@ -203,6 +203,7 @@ async fn enroll(plane: &Plane) -> Vec<u8> {
         name: "ada".to_owned(),
         added_ms: 1,
         added_by: "uid:1000".to_owned(),
+        until_ms: None,
     };
     assert!(plane.store().add_dispatcher(&row).unwrap());
     let added = plane

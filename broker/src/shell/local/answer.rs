@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     core::access::Refusal,
-    drive::{AddError, SubmitError},
+    drive::{AddError, StatementRefused, SubmitError},
     shell::store::Trouble,
 };
 
@@ -115,6 +115,19 @@ impl From<SubmitError> for No {
             SubmitError::Disk(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk"),
             SubmitError::IdTaken => (StatusCode::CONFLICT, "command_id_taken"),
             SubmitError::Failed(error) => return Self::ours(error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<StatementRefused> for No {
+    fn from(error: StatementRefused) -> Self {
+        let (status, code) = match &error {
+            StatementRefused::Statement(_) => (StatusCode::FORBIDDEN, "statement_refused"),
+            StatementRefused::Fork => (StatusCode::CONFLICT, "dispatcher_forked"),
+            StatementRefused::NameTaken => (StatusCode::CONFLICT, "dispatcher_exists"),
+            StatementRefused::Full => (StatusCode::CONFLICT, "too_many_statements"),
+            StatementRefused::Failed(error) => return Self::ours(error),
         };
         Self::new(status, code, error.to_string())
     }

@@ -243,19 +243,13 @@ pub(super) async fn add_dispatcher(
 ) -> Answer {
     let new: NewDispatcher = read(&body)?;
     let key = read_dispatcher(&new.key)?;
-    if new.name.is_empty()
-        || new.name.len() > DISPATCHER_NAME_BYTES_MAX
-        || new.name.chars().any(char::is_control)
-    {
-        return Err(No::bad(format!(
-            "a dispatcher's name has 1 to {DISPATCHER_NAME_BYTES_MAX} bytes, none of them control characters"
-        )));
-    }
+    check_name(&new.name)?;
     let row = DispatcherRow {
         public_key: *key.as_bytes(),
         name: new.name.clone(),
         added_ms: api.plane.now().0,
         added_by: peer.actor(),
+        until_ms: None,
     };
     let answer = json!({ "key": key.to_string(), "name": new.name, "added_ms": row.added_ms });
     if api
@@ -272,6 +266,51 @@ pub(super) async fn add_dispatcher(
     ))
 }
 
+fn check_name(name: &str) -> Result<(), No> {
+    let is_long = name.is_empty() || name.len() > DISPATCHER_NAME_BYTES_MAX;
+    if is_long || name.chars().any(char::is_control) {
+        return Err(No::bad(format!(
+            "a dispatcher's name has 1 to {DISPATCHER_NAME_BYTES_MAX} bytes, none of them control characters"
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewStatement {
+    /// The statement, as hexadecimal digits.
+    statement: String,
+    /// What a new key is called.
+    name: String,
+}
+
+/// Takes what a dispatcher says about keys.
+pub(super) async fn add_statement(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Answer {
+    let new: NewStatement = read(&body)?;
+    check_name(&new.name)?;
+    let bytes = unhex_any(&new.statement)
+        .ok_or_else(|| No::bad("a statement is written in hexadecimal digits"))?;
+    api.plane.submit_statement(bytes, new.name, &peer).await?;
+    list_dispatchers(State(api)).await
+}
+
+fn unhex_any(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        })
+        .collect()
+}
+
 pub(super) async fn list_dispatchers(State(api): State<Api>) -> Answer {
     let rows = api
         .plane
@@ -281,7 +320,12 @@ pub(super) async fn list_dispatchers(State(api): State<Api>) -> Answer {
         .iter()
         .filter_map(|row| {
             let key = Public::<Dispatcher>::from_bytes(&row.public_key).ok()?;
-            Some(json!({ "key": key.to_string(), "name": row.name, "added_ms": row.added_ms }))
+            Some(json!({
+                "key": key.to_string(),
+                "name": row.name,
+                "added_ms": row.added_ms,
+                "until_ms": row.until_ms,
+            }))
         })
         .collect();
     ok(json!({ "dispatchers": dispatchers }))

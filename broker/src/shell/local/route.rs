@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::{
     Api, access,
     answer::{Answer, Code, HOST_NOT_ALLOWED, No, ok},
-    audit, backup, certificate, host, journal, reader, records, right, witness,
+    audit, backup, certificate, host, journal, key, reader, records, right, witness,
 };
 use crate::{
     core::access::{About, Action, Refusal, Rights},
@@ -83,6 +83,7 @@ fn handler(action: Action) -> MethodRouter<Api> {
         Action::RevokeHost => post(host::revoke),
         Action::ListDispatchers => get(host::list_dispatchers),
         Action::AddDispatcher => post(host::add_dispatcher),
+        Action::AddStatement => post(host::add_statement),
         Action::RemoveDispatcher => delete(host::remove_dispatcher),
         Action::ListReaders => get(reader::list),
         Action::AddReader => post(reader::add),
@@ -94,6 +95,8 @@ fn handler(action: Action) -> MethodRouter<Api> {
         Action::ListCertificates => get(certificate::list),
         Action::RotateCertificates => post(certificate::rotate),
         Action::RetireCertificates => post(certificate::retire),
+        Action::ListKeys => get(key::list),
+        Action::RotateIssuer => post(key::rotate_issuer),
         Action::ShowJournal => get(journal::show),
         Action::PurgeJournal => post(journal::purge),
         Action::SubmitCommand => post(submit),

@@ -359,6 +359,7 @@ fn a_change_its_row_and_its_tree_are_one_transaction_and_so_one_sync() {
         name: "ada".to_owned(),
         added_ms: NOW,
         added_by: "uid:0".to_owned(),
+        until_ms: None,
     };
     let before = commits(&place);
     assert!(store.add_dispatcher(&row).unwrap());

@@ -16,6 +16,8 @@ pub struct DispatcherRow {
     pub added_ms: u64,
     /// Who added it, as the audit trail names them.
     pub added_by: String,
+    /// When it ends, being followed by another, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
 }
 
 impl Store {
@@ -85,7 +87,7 @@ impl Store {
     pub fn dispatchers(&self) -> anyhow::Result<Vec<DispatcherRow>> {
         self.read("list dispatchers", |connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT public_key, name, added_ms, coalesce(added_by, 'uid:' || added_by_uid)
+                "SELECT public_key, name, added_ms, coalesce(added_by, 'uid:' || added_by_uid), until_ms
                  FROM dispatchers ORDER BY name",
             )?;
             let rows = rows.query_map([], |row| {
@@ -94,6 +96,7 @@ impl Store {
                     name: row.get(1)?,
                     added_ms: row.get::<_, Uint>(2)?.0,
                     added_by: row.get(3)?,
+                    until_ms: row.get::<_, Option<Uint>>(4)?.map(|time| time.0),
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -118,6 +121,7 @@ mod tests {
             name: "ann".to_owned(),
             added_ms: NOW,
             added_by: "uid:1000".to_owned(),
+            until_ms: None,
         };
         assert!(store.add_dispatcher(&ann).unwrap());
         assert!(

@@ -151,6 +151,7 @@ impl Store {
                 public_key: *redeem.public_key,
                 succession: None,
                 enrolled_ms: now_ms,
+                caught_up: None,
             };
             host::set_key(tx, redeem.host, &key)?;
             let fields = json!({

@@ -82,6 +82,8 @@ pub struct HostKeyRow {
     pub succession: Option<Vec<u8>>,
     /// Since when, in milliseconds since 1970.
     pub enrolled_ms: u64,
+    /// The incarnation to which the host showed that it had had this key in between. `None`: it asked for a token for it.
+    pub caught_up: Option<u64>,
 }
 
 /// What [`Store::renew_host`] did.
@@ -163,9 +165,16 @@ pub(super) fn set_key(tx: &Transaction<'_>, host: &str, key: &HostKeyRow) -> any
         ])?;
     ensure!(changed == 1, "the host changed meanwhile");
     tx.prepare_cached(
-        "INSERT INTO host_keys (host, generation, public_key, succession, enrolled_ms) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO host_keys (host, generation, public_key, succession, enrolled_ms, caught_up) VALUES (?, ?, ?, ?, ?, ?)",
     )?
-    .execute(params![host, Uint(key.generation), key.public_key, key.succession, Uint(key.enrolled_ms)])?;
+    .execute(params![
+        host,
+        Uint(key.generation),
+        key.public_key,
+        key.succession,
+        Uint(key.enrolled_ms),
+        key.caught_up.map(Uint)
+    ])?;
     Ok(())
 }
 
@@ -198,7 +207,7 @@ impl Store {
     pub fn host_keys(&self, host: &str) -> anyhow::Result<Vec<HostKeyRow>> {
         self.read("list host keys", |connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT generation, public_key, succession, enrolled_ms FROM host_keys WHERE host = ? ORDER BY generation",
+                "SELECT generation, public_key, succession, enrolled_ms, caught_up FROM host_keys WHERE host = ? ORDER BY generation",
             )?;
             let rows = rows.query_map([host], |row| {
                 Ok(HostKeyRow {
@@ -206,6 +215,7 @@ impl Store {
                     public_key: row.get(1)?,
                     succession: row.get(2)?,
                     enrolled_ms: row.get::<_, Uint>(3)?.0,
+                    caught_up: row.get::<_, Option<Uint>>(4)?.map(|number| number.0),
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -247,6 +257,7 @@ impl Store {
                         public_key: *public_key,
                         succession: Some(succession.to_vec()),
                         enrolled_ms: now_ms,
+                        caught_up: None,
                     };
                     set_key(tx, host, &key)?;
                     let fields = json!({ "generation": generation, "public_key": hex(public_key) });
@@ -337,7 +348,7 @@ impl Store {
     }
 }
 
-fn change_state(
+pub(super) fn change_state(
     tx: &Transaction<'_>,
     host: &str,
     from: &[HostState],

@@ -32,6 +32,13 @@ fn requests() -> Vec<Vector> {
         .with(4, uint(2))
         .with(5, order(2, bytes(&succession)));
     let renewal = Envelope::new(HOST_KEY_2, typ("exchange"), EXCHANGE, renewal);
+    let second = succession_envelope(HOST_KEY_2, succession_to(3, HOST_KEY_3)).seal();
+    let chain = array(&[bytes(&succession), bytes(&second)]);
+    let by_chain = request()
+        .with(3, bytes(&public(HOST_KEY_3)))
+        .with(4, uint(3))
+        .with(5, order(3, chain));
+    let by_chain = Envelope::new(HOST_KEY_3, typ("exchange"), EXCHANGE, by_chain);
     let longest = request().with(2, text(&longest_id()));
     let good = |name: &str, bytes: &[u8]| Vector::exchange("request", name, bytes);
     vec![
@@ -39,6 +46,8 @@ fn requests() -> Vec<Vector> {
             .says(json!({"host": "edge-1", "generation": 1, "proof": "install_key"})),
         good("renewal", &renewal.seal())
             .says(json!({"host": "edge-1", "generation": 2, "proof": "succession"})),
+        good("renewal-by-a-chain", &by_chain.seal())
+            .says(json!({"host": "edge-1", "generation": 3, "proof": "successions"})),
         good(
             "request-of-a-witness-that-kept-nothing-yet",
             &request_envelope(request().with(6, Map::new(&[]))).seal(),
@@ -106,6 +115,11 @@ fn answers() -> Vec<Vector> {
         )
         .says(json!({"generation": 1, "others": 2, "handovers": 1})),
     ];
+    let known = refusal(3).with(65, uint(300)).encode();
+    all.push(
+        Vector::exchange("refused", "refusal-of-a-broker-that-is-behind", &known)
+            .says(json!({"reason": "proof_refused", "generation": 300})),
+    );
     all.extend(Refusal::ALL.iter().map(|word| {
         let name = format!("refusal-{}", word.word().replace('_', "-"));
         Vector::exchange("refused", &name, &refusal(word.label()).encode())

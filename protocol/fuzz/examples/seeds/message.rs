@@ -178,6 +178,7 @@ pub fn refused() -> exchange::Refused {
     exchange::Refused {
         reason: Refusal::Locked,
         time: NOW,
+        generation: Some(300),
     }
 }
 

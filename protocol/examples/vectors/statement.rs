@@ -1,0 +1,105 @@
+//! What dispatchers say about keys (`SPEC.md`, chapter 6).
+
+use serde_json::json;
+
+use crate::{
+    forge::Envelope,
+    item::{Item, Map, bytes, uint},
+    message::{order, typ},
+    vector::Vector,
+    world::{DISPATCHER, HOST_KEY, NOW_MS, key_text, public},
+};
+
+const DAY_MS: u64 = 86_400_000;
+/// Whose key it is makes no difference here.
+const OTHER: u8 = HOST_KEY;
+
+fn next(key: u8, until_ms: u64) -> Map {
+    let next = Map::new(&[(1, bytes(&public(key))), (2, uint(until_ms))]);
+    said(order(1, next), NOW_MS)
+}
+
+fn revocation(key: u8) -> Map {
+    said(order(2, Map::new(&[(1, bytes(&public(key)))])), NOW_MS)
+}
+
+fn said(change: Item, time_ms: u64) -> Map {
+    Map::new(&[(1, change), (2, uint(time_ms))])
+}
+
+fn sealed(signer: u8, payload: Map) -> Vec<u8> {
+    Envelope::new(signer, typ("dispatcher-statement"), "", payload).seal()
+}
+
+pub(crate) fn good() -> Vec<Vector> {
+    let good = |name: &str, payload: Map| Vector::statement(name, &sealed(DISPATCHER, payload));
+    let key = key_text("ohd1", OTHER);
+    vec![
+        good("statement-of-the-next-key", next(OTHER, NOW_MS + DAY_MS))
+            .says(json!({"says": "next", "key": key, "until_ms": NOW_MS + DAY_MS})),
+        good(
+            "statement-with-the-longest-overlap",
+            next(OTHER, NOW_MS + 7 * DAY_MS),
+        )
+        .says(json!({"says": "next"})),
+        good("statement-of-a-revocation", revocation(OTHER))
+            .says(json!({"says": "revoke", "key": key, "until_ms": null})),
+    ]
+}
+
+pub(crate) fn bad() -> Vec<Vector> {
+    let bad = |name: &str, payload: Map, reason: &str, why: &str| {
+        Vector::statement(name, &sealed(DISPATCHER, payload)).refused(reason, why)
+    };
+    let bounds = "statement: out of bounds";
+    let early = said(
+        order(2, Map::new(&[(1, bytes(&public(OTHER)))])),
+        NOW_MS + 61_000,
+    );
+    vec![
+        Vector::statement(
+            "statement-of-a-stranger",
+            &sealed(OTHER, revocation(DISPATCHER)),
+        )
+        .refused(
+            "statement: signed by a key that is not listed",
+            "6: a dispatcher that the host obeys says it",
+        ),
+        bad(
+            "statement-of-the-next-key-that-is-its-own",
+            next(DISPATCHER, NOW_MS + DAY_MS),
+            bounds,
+            "6: not about the signer's own key",
+        ),
+        bad(
+            "statement-that-revokes-its-own-key",
+            revocation(DISPATCHER),
+            bounds,
+            "6: not about the signer's own key",
+        ),
+        bad(
+            "statement-with-too-long-an-overlap",
+            next(OTHER, NOW_MS + 7 * DAY_MS + 1),
+            bounds,
+            "6: an overlap of COMMAND_LIFE_MS_MAX at most",
+        ),
+        bad(
+            "statement-whose-overlap-ends-before-it-begins",
+            next(OTHER, NOW_MS - 1),
+            bounds,
+            "6: an overlap of COMMAND_LIFE_MS_MAX at most",
+        ),
+        bad(
+            "statement-that-is-early",
+            early,
+            "statement: dated in the future",
+            "1.2: the leeway is 60 s",
+        ),
+        bad(
+            "statement-with-a-newer-label",
+            revocation(OTHER).with(64, uint(0)),
+            "statement: the payload is not well-formed",
+            "9: statements are closed",
+        ),
+    ]
+}
