@@ -29,7 +29,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::{
-    id::{HostId, ReaderName, SandboxId, hex},
+    id::{HostId, ReaderName, SandboxId},
     key::{Issuer, Secret},
     signed::VerifyError,
     time::UnixMillis,
@@ -62,7 +62,7 @@ use crate::{
         places::Places,
         room::Room,
         router::Router,
-        store::{Inconsistent, Store, Trouble},
+        store::{Store, Trouble},
     },
 };
 
@@ -71,7 +71,7 @@ pub(crate) use apply::Extra;
 pub use command::SubmitError;
 pub use health::Health;
 pub(crate) use identity::kind_word;
-pub use identity::{AddError, Added};
+pub use identity::{AddError, Added, audience};
 pub use purge::Purge;
 pub use reader::NewToken;
 pub use right::{RevokeError, Skew};
@@ -264,8 +264,6 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
-    /// Why the audit trail is not signed any more, if it is not.
-    audit_fault: watch::Sender<Option<Inconsistent>>,
     dropped: Mutex<retention::Dropped>,
 }
 
@@ -309,12 +307,6 @@ impl Tables {
     }
 }
 
-/// What a broker with this issuer's key is called in tokens.
-#[must_use]
-pub fn audience(issuer: &Secret<Issuer>) -> String {
-    format!("outhaul-{}", hex(&issuer.public().id()))
-}
-
 impl Plane {
     /// Opens the plane: reads the hosts, and the journal as far as is needed to know what came before. Blocks on the disk; call it
     /// inside the tokio runtime.
@@ -356,7 +348,6 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
-            audit_fault: watch::Sender::new(None),
             dropped: Mutex::default(),
             parts,
         };

@@ -221,7 +221,12 @@ fn clone_renews(world: &World, copy: &[u8]) -> Option<Refusal> {
     let (_, body) = enroll::answer(world.port, &ca, CHALLENGE_PATH, &[]).unwrap();
     let challenge: Challenge = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).unwrap();
     let request = identity
-        .request(challenge.nonce.into_array(), None, &Witness::default(), wait::now())
+        .request(
+            challenge.nonce.into_array(),
+            None,
+            &Witness::default(),
+            wait::now(),
+        )
         .unwrap();
     let (_, body) = enroll::answer(world.port, &ca, EXCHANGE_PATH, &request).unwrap();
     let refused: Option<Refused> = cbor::from_slice(&body, EXCHANGE_BYTES_MAX).ok();

@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
-use agent::core::witness::Witness;
 use agent::core::host::{
     Down, Effect, Event, Failure, Host as Session,
     identity::{Identity, life_of},
 };
+use agent::core::witness::Witness;
 use protocol::{
     cbor,
     exchange::{CHALLENGE_PATH, Challenge, EXCHANGE_PATH, Grant, Refused},
@@ -152,7 +152,12 @@ impl Member {
             Effect::Exchange { attempt, nonce } => {
                 let request = self
                     .identity
-                    .request(nonce, Some(&self.install_key), &Witness::default(), wait::now())
+                    .request(
+                        nonce,
+                        Some(&self.install_key),
+                        &Witness::default(),
+                        wait::now(),
+                    )
                     .unwrap();
                 match self.ask(EXCHANGE_PATH, &request) {
                     Some((200, body)) => {

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use protocol::{
     bundle::{self, Bundle},
     exchange::{Challenge, Grant, Proof, Refusal, Request, verify_request},
-    id::{HostId, SandboxId},
+    id::{HostId, SandboxId, hex},
     install_key::{InstallKey, fingerprint},
-    key::{Dispatcher, Host, Public},
+    key::{Dispatcher, Host, Issuer, Public, Secret},
     limits::DISPATCHERS_MAX,
     signed::{self, Verified},
     time::UnixMillis,
@@ -142,6 +142,12 @@ fn read_keys(rows: &[HostKeyRow]) -> anyhow::Result<Vec<HostKey>> {
             })
         })
         .collect()
+}
+
+/// What a broker with this issuer's key is called in tokens.
+#[must_use]
+pub fn audience(issuer: &Secret<Issuer>) -> String {
+    format!("outhaul-{}", hex(&issuer.public().id()))
 }
 
 impl Plane {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::topic::Topic;
+use protocol::{id::hex, topic::Topic};
 
 use super::*;
 
