@@ -64,7 +64,7 @@ use crate::{
         places::Places,
         room::Room,
         router::Router,
-        store::{Inconsistent, Store, Trouble},
+        store::{Store, Trouble},
     },
 };
 
@@ -270,8 +270,6 @@ struct Inner {
     broken: watch::Sender<bool>,
     withdrawn: broadcast::Sender<Withdrawn>,
     health: health::Last,
-    /// Why the audit trail is not signed any more, if it is not.
-    audit_fault: watch::Sender<Option<Inconsistent>>,
     dropped: Mutex<retention::Dropped>,
 }
 
@@ -356,7 +354,6 @@ impl Plane {
             broken: watch::Sender::new(false),
             withdrawn: broadcast::Sender::new(WITHDRAWALS_MAX),
             health: health::Last::default(),
-            audit_fault: watch::Sender::new(None),
             dropped: Mutex::default(),
             parts,
         };

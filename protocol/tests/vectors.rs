@@ -101,13 +101,13 @@ const SEALS: &[(&str, usize, &str)] = &[
     ),
     (
         "good.jsonl",
-        220,
-        "e3c4f921e5fdb542ada891b9f15f7b1843a2e4cb38e925b6164097aa0789054b",
+        222,
+        "a96926405deb2dbec13d90f048809c2247829118d5f3067388afc8567e9d5a30",
     ),
     (
         "bad.jsonl",
-        711,
-        "daa7f22d8fde9f2cf1958b4193901bcf9dc4d52f987ed03a7cbc013a4b4362d2",
+        712,
+        "893f24ffaed845559dd0641d128fc7c2b59f40357d0a30b895c546b597b2c57d",
     ),
 ];
 

@@ -51,11 +51,7 @@ impl Plane {
                 None => return signed,
             },
         };
-        let is_news = self.inner.audit_fault.send_if_modified(|last| {
-            let is_news = *last != fault;
-            last.clone_from(&fault);
-            is_news
-        });
+        let is_news = self.audit_key().note(fault.as_ref());
         if let (true, Some(fault)) = (is_news, fault) {
             tracing::error!(
                 %fault,

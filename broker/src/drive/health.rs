@@ -67,7 +67,7 @@ impl Plane {
         if router_probe.is_none() {
             reasons.push("the router does not answer");
         }
-        if self.inner.audit_fault.borrow().is_some() {
+        if self.audit_key().fault().is_some() {
             reasons.push(
                 "the audit trail does not go on from what was signed of it: see the log, keep the data directory as it is, and compare it with a saved checkpoint (`outhaul audit verify`)",
             );

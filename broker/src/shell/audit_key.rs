@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     keys::{self, DataDir, fill_random, read_secret, write_secret},
-    store::{CheckpointRow, Store},
+    store::{CheckpointRow, Inconsistent, Store},
 };
 
 const FILE: &str = "audit.key";
@@ -27,6 +27,8 @@ pub struct AuditKey {
     /// What the trail is called: as it was when its first key was named.
     origin: String,
     current: Mutex<Arc<Secret<Audit>>>,
+    /// Why the trail is not signed any more, if it is not.
+    fault: Mutex<Option<Inconsistent>>,
 }
 
 impl AuditKey {
@@ -56,7 +58,25 @@ impl AuditKey {
             directory: directory.clone(),
             origin,
             current: Mutex::new(Arc::new(key)),
+            fault: Mutex::default(),
         })
+    }
+
+    /// Why the trail is not signed any more, if it is not.
+    #[must_use]
+    pub fn fault(&self) -> Option<Inconsistent> {
+        self.fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes down what was found at the last signing; whether that is news.
+    pub fn note(&self, fault: Option<&Inconsistent>) -> bool {
+        let mut last = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = last.as_ref() != fault;
+        *last = fault.cloned();
+        is_news
     }
 
     /// What the trail is called.

@@ -29,6 +29,12 @@ const GIVEN: [(Role, &[Action]); 3] = [
             Action::ListIncarnations,
             Action::FindOffset,
             Action::ListAudit,
+            Action::ListAuditKeys,
+            Action::SignCheckpoint,
+            Action::ListCheckpoints,
+            Action::ListOpenings,
+            Action::ListWitnesses,
+            Action::ProveRow,
             Action::ShowStatus,
             Action::ShowMetrics,
         ],
@@ -60,7 +66,8 @@ const GIVEN: [(Role, &[Action]); 3] = [
 ];
 
 /// What a token of one host may be used for, if its role suffices.
-const OF_ONE_HOST: [Action; 23] = [
+const OF_ONE_HOST: [Action; 24] = [
+    Action::ListAuditKeys,
     Action::ListHosts,
     Action::AddHost,
     Action::FetchBundle,
@@ -112,7 +119,11 @@ fn what_needs_the_machine_no_token_gives() {
         role: Role::Admin,
         host: None,
     };
-    let machine = [Action::BeginBackup, Action::ShowExtents];
+    let machine = [
+        Action::BeginBackup,
+        Action::ShowExtents,
+        Action::RotateAuditKey,
+    ];
     for action in machine {
         assert_eq!(admin.permit(action), Err(Refusal::Machine));
     }
