@@ -3,8 +3,10 @@
 //! Nothing here is a secret, and no setting makes anything less safe: keys are files in the data directory, found by name.
 
 mod journal;
+mod tls;
 
 pub use journal::RawJournal;
+pub use tls::RawTls;
 
 use std::{
     fmt,
@@ -23,7 +25,7 @@ use crate::core::network::Network;
 use crate::core::reader::Admitted;
 use crate::core::retention::Limits;
 use crate::shell::{
-    certificate::{ServerFiles, TlsFiles, host_name},
+    certificate::{TlsFiles, host_name},
     journal::Durability,
     log::LogFormat,
     router::{self, RouterConfig},
@@ -188,18 +190,6 @@ pub struct RawConfig {
     pub router: Option<toml::Table>,
 }
 
-/// `[tls]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawTls {
-    /// The server's certificate, PEM.
-    pub certificate: Option<PathBuf>,
-    /// Its key, PEM.
-    pub key: Option<PathBuf>,
-    /// The authorities that hosts are to trust, PEM.
-    pub authority: Option<PathBuf>,
-}
-
 /// What the broker runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -315,43 +305,6 @@ impl RawConfig {
             },
             router: self.router.or(below.router),
         }
-    }
-}
-
-impl RawTls {
-    fn over(self, below: Self) -> Self {
-        Self {
-            certificate: self.certificate.or(below.certificate),
-            key: self.key.or(below.key),
-            authority: self.authority.or(below.authority),
-        }
-    }
-}
-
-impl TryFrom<RawTls> for TlsFiles {
-    type Error = anyhow::Error;
-
-    fn try_from(raw: RawTls) -> anyhow::Result<Self> {
-        let server = match (raw.certificate, raw.key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some(ServerFiles { certificate, key }),
-            (Some(_), None) => {
-                bail!("tls.certificate is set and tls.key is not: name the certificate's key")
-            }
-            (None, Some(_)) => {
-                bail!("tls.key is set and tls.certificate is not: name the key's certificate")
-            }
-        };
-        if server.is_some() && raw.authority.is_none() {
-            bail!(
-                "tls.certificate is set and tls.authority is not: name the authority that bundles shall carry; the \
-                 system's trust store is not used"
-            );
-        }
-        Ok(Self {
-            server,
-            authority: raw.authority,
-        })
     }
 }
 
