@@ -36,12 +36,11 @@ pub enum Command {
     ///
     /// Opens no port. Sandboxes keep running when this program is stopped, and are taken up again when it is back.
     /// The first start redeems the install key, in the bundle or in the state directory, which is used up and removed then.
-    /// A bundle's README.txt and install.sh run both processes bounded and hardened, as containers or as services.
     Run(RawConfig),
     /// Serve sandboxes their one way out, to the broker and nowhere else
     ///
     /// A process of its own, so that restarting the operator cuts no stream. Start it beside `run`, with the same settings. In a
-    /// container it needs the engine's pid namespace (`--pid host`): it lets out the first process of each sandbox, and no other.
+    /// container it needs `--pid host`, to see which process of a sandbox asks.
     Egress(RawConfig),
     /// Show the settings that are in force
     Config {

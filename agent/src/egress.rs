@@ -46,8 +46,7 @@ pub fn run(options: EgressOptions) -> anyhow::Result<()> {
     // Every sandbox would be refused, and nobody would know why.
     anyhow::ensure!(
         std::process::id() != FIRST_PROCESS,
-        "start egress: it runs in a pid namespace of its own, and cannot see which process of a sandbox asks for a way out: share \
-         the host's (`pid: host` in the compose project, `--pid host` for docker run)"
+        "start egress: in a pid namespace of its own it cannot see who asks for a way out: share the host's (compose: `pid: host`)"
     );
     let executor = Rc::new(LocalExecutor::new());
     let woken = signal_pipe()?;

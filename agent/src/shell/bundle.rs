@@ -1,7 +1,7 @@
 //! The bundle that a host's owner carried here: where the broker is, whom this host obeys, and the key that enrols it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -38,8 +38,8 @@ pub struct Bundle {
     pub audit_vkey: Option<Vkey<Audit>>,
     /// The broker's authority, PEM.
     pub ca: Vec<u8>,
-    /// Where the install key may lie: in the bundle; and in the state directory, for a bundle that is mounted read-only.
-    install_keys: Vec<PathBuf>,
+    /// Where the install key may lie too, for a bundle that is mounted read-only.
+    state_dir: PathBuf,
 }
 
 impl Bundle {
@@ -56,7 +56,6 @@ impl Bundle {
         Ok(Self {
             dir: dir.to_owned(),
             ca,
-            install_keys: vec![dir.join(INSTALL_KEY_FILE)],
             ..parsed
         })
     }
@@ -65,8 +64,18 @@ impl Bundle {
     /// the bundle itself is read-only to the operator.
     #[must_use]
     pub fn with_state_dir(mut self, state_dir: &Path) -> Self {
-        self.install_keys.push(state_dir.join(INSTALL_KEY_FILE));
+        self.state_dir = state_dir.to_owned();
         self
+    }
+
+    /// Where the install key is, or would be.
+    fn install_key_path(&self) -> PathBuf {
+        let moved = self.state_dir.join(INSTALL_KEY_FILE);
+        if moved.exists() {
+            moved
+        } else {
+            self.dir.join(INSTALL_KEY_FILE)
+        }
     }
 
     /// Reads the install key, for a host that is not enrolled.
@@ -74,19 +83,16 @@ impl Bundle {
     /// # Errors
     /// If it is not there, open to others, or no install key.
     pub fn install_key(&self) -> anyhow::Result<InstallKey> {
-        let places = || self.install_keys.iter();
-        let Some(path) = places().find(|path| path.symlink_metadata().is_ok()) else {
-            let places: Vec<_> = places().map(|path| path.display().to_string()).collect();
-            return Err(anyhow!(
-                "host {} is not enrolled, and there is no install key (looked for {}): fetch a fresh bundle with `outhaul host \
-                 bundle {}`, or point --state-dir to where this host was enrolled",
-                self.host,
-                places.join(" and "),
-                self.host
-            ));
-        };
-        let text = read(path)?;
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
+        let path = self.install_key_path();
+        ensure!(
+            path.exists(),
+            "host {} is not enrolled, and {} is not there, nor in the state directory: fetch a fresh bundle (`outhaul host \
+             bundle`), or point --state-dir to where this host was enrolled",
+            self.host,
+            path.display()
+        );
+        let text = read(&path)?;
+        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
         ensure!(
             mode & 0o077 == 0,
             "{} is open to other users (mode {mode:04o}): run `chmod 600 {}`; if others may have read it, fetch a \
@@ -110,18 +116,13 @@ impl Bundle {
     /// # Errors
     /// If it is there and cannot be removed.
     pub fn remove_install_key(&self) -> anyhow::Result<bool> {
-        let mut removed = false;
-        for path in &self.install_keys {
-            // Asked first: a read-only file system refuses to remove what is not there.
-            match path.symlink_metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                _ => {
-                    fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
-                    removed = true;
-                }
-            }
+        let path = self.install_key_path();
+        // Asked first: a read-only file system refuses to remove what is not there.
+        if !path.exists() {
+            return Ok(false);
         }
-        Ok(removed)
+        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        Ok(true)
     }
 }
 
@@ -177,7 +178,7 @@ fn parse(text: &str) -> anyhow::Result<Bundle> {
             .transpose()
             .context("audit_vkey")?,
         ca: Vec::new(),
-        install_keys: Vec::new(),
+        state_dir: PathBuf::new(),
     })
 }
 
@@ -262,8 +263,7 @@ mod tests {
         assert!(!moved.exists());
         let error = bundle.install_key().unwrap_err().to_string();
         assert!(
-            error.contains("outhaul host bundle edge-1")
-                && error.contains(&*moved.to_string_lossy()),
+            error.contains("outhaul host bundle") && error.contains("nor in the state directory"),
             "{error}"
         );
     }
