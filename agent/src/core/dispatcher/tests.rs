@@ -1,3 +1,5 @@
+//! Whom a host obeys, in small worlds: who may say what, in which order, and what its owner's list undoes.
+
 use protocol::key::Secret;
 use protocol::key_change::{NextKey, RevokedKey};
 use zeroize::Zeroizing;

@@ -1,3 +1,5 @@
+//! Chains of successions, in small worlds.
+
 use protocol::key::Secret;
 use zeroize::Zeroizing;
 
