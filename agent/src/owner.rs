@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 use smol::Timer;
 
 use crate::config::Config;
+use crate::core::dispatcher::Dispatchers;
+use crate::core::host::identity::Identity;
 use crate::core::policy::Policy;
 use crate::core::status::{self, Verdict, Witnessed};
 use crate::shell::bundle::Bundle;
+use crate::shell::server_time::ServerTime;
 use crate::shell::{store, tls};
 
 /// How long a running operator is given to take up what was accepted; it looks once a second.
@@ -97,7 +100,7 @@ pub fn identity(config: &Config, as_json: bool) -> anyhow::Result<Answer> {
         (
             "obeys",
             "dispatchers",
-            Some(dispatchers(config, bundle.as_ref())?.into()),
+            Some(dispatchers(config, bundle.as_ref(), &identity)?.into()),
         ),
         (
             "authority",
@@ -134,20 +137,29 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// The bundle's and the policy's, or what the operator said last.
-fn dispatchers(config: &Config, bundle: Option<&Bundle>) -> anyhow::Result<Vec<String>> {
+/// The bundle's and the policy's, and what became of those keys since; or what the operator said last.
+fn dispatchers(
+    config: &Config,
+    bundle: Option<&Bundle>,
+    identity: &Identity,
+) -> anyhow::Result<Vec<String>> {
     let Some(bundle) = bundle else {
         let said = store::read_status(&config.state_dir)?;
         return Ok(said.map(|said| said.dispatchers).unwrap_or_default());
     };
-    let mut keys: Vec<String> = bundle.dispatchers.iter().map(ToString::to_string).collect();
+    let mut listed = bundle.dispatchers.clone();
     if let Some(path) = &config.policy {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("read policy {}", path.display()))?;
         let policy = Policy::parse(&text, &path.display().to_string())?;
-        keys.extend(policy.dispatchers().iter().map(ToString::to_string));
+        listed.extend(policy.dispatchers());
     }
-    Ok(keys)
+    let now = ServerTime::new(bundle.issued, identity.fix.clone())
+        .now()
+        .unix;
+    let earlier = store::read_dispatchers(&config.state_dir)?;
+    let obeyed = Dispatchers::open(listed, earlier, bundle.issued, now).obeyed(now);
+    Ok(obeyed.iter().map(ToString::to_string).collect())
 }
 
 /// The fingerprints of the bundle's authorities, as `openssl x509 -fingerprint -sha256` prints them.

@@ -144,6 +144,7 @@ impl Drive {
             return false;
         }
         self.dispatchers = next;
+        self.is_status_due = true;
         match changed {
             Changed::Followed { key, next, until } => tracing::info!(
                 dispatcher = %key, %next, until_ms = until.map(|until| until.0),

@@ -164,14 +164,7 @@ impl Store {
     /// # Errors
     /// If the file is damaged or cannot be read.
     pub fn load_dispatchers(&self) -> anyhow::Result<Option<dispatcher::Learned>> {
-        let path = self.dir.join(DISPATCHERS);
-        let Some(bytes) = file::read(&path, FILE_BYTES_MAX)? else {
-            return Ok(None);
-        };
-        let learned = cbor::from_slice(&bytes, FILE_BYTES_MAX);
-        learned
-            .map(Some)
-            .map_err(|_| file::damaged(&path, "it is of another version"))
+        read_dispatchers(&self.dir)
     }
 
     /// Writes down what dispatchers said.
@@ -341,6 +334,21 @@ pub fn read_identity(dir: &Path) -> anyhow::Result<Option<Identity>> {
             .map(Some)
             .ok_or_else(|| file::damaged(&path, "it is not an identity of this version")),
     }
+}
+
+/// Reads what dispatchers said about each other's keys, for those who only look.
+///
+/// # Errors
+/// If the file is damaged or cannot be read.
+pub fn read_dispatchers(dir: &Path) -> anyhow::Result<Option<dispatcher::Learned>> {
+    let path = dir.join(DISPATCHERS);
+    let Some(bytes) = file::read(&path, FILE_BYTES_MAX)? else {
+        return Ok(None);
+    };
+    let learned = cbor::from_slice(&bytes, FILE_BYTES_MAX);
+    learned
+        .map(Some)
+        .map_err(|_| file::damaged(&path, "it is of another version"))
 }
 
 /// Refuses a state directory that belongs to another host than the bundle.

@@ -85,7 +85,9 @@ impl Sample {
 /// What a message may cost beyond its length, in bytes.
 pub(crate) fn spare(name: &str) -> u64 {
     match name {
-        "host token" | "sandbox token" | "launch" | "status" | "grant" => SPARE_BYTES_WITH_LISTS,
+        "host token" | "sandbox token" | "launch" | "status" | "grant" | "catching up" => {
+            SPARE_BYTES_WITH_LISTS
+        }
         _ => SPARE_BYTES,
     }
 }
