@@ -21,6 +21,7 @@ mod rebuild;
 mod retention;
 mod right;
 mod time;
+mod withdrawn;
 mod witness;
 
 use std::{
@@ -31,7 +32,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::{
-    id::{HostId, ReaderName, SandboxId},
+    id::{HostId, SandboxId},
     signed::VerifyError,
     time::UnixMillis,
     token::{self, Grant, Subject, TokenError},
@@ -50,7 +51,6 @@ use crate::{
         incarnation::History,
         lag::Lag,
         presence::{Change, Presence},
-        principal::Who,
         reader::{Accounts, Admitted, BadReader},
         retention::Limits,
     },
@@ -78,6 +78,7 @@ pub use identity::{AddError, Added, No};
 pub use purge::Purge;
 pub use reader::NewToken;
 pub use right::{RevokeError, Skew};
+pub use withdrawn::Withdrawn;
 
 use clerk::{Errand, Note};
 
@@ -162,36 +163,6 @@ pub enum Accepted {
     Busy,
     /// The journal or the store failed: 0x80.
     Failed,
-}
-
-/// Whose rights were taken away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Withdrawn {
-    /// A host's, and with it those of its sandboxes.
-    Host(HostId),
-    /// A sandbox's.
-    Sandbox(HostId, SandboxId),
-    /// Some of a host's: its links, and those of its sandboxes, are to come again, and to be looked at anew.
-    Some(HostId),
-    /// A reader's.
-    Reader(ReaderName),
-    /// Every host's token: the key that signed them counts no more. Who still has rights gets another.
-    Tokens,
-}
-
-impl Withdrawn {
-    /// Whether it is about this one.
-    #[must_use]
-    pub fn concerns(&self, who: &Who) -> bool {
-        match self {
-            Self::Host(host) | Self::Some(host) => who.host() == Some(host),
-            Self::Sandbox(host, sandbox) => {
-                matches!(who.subject(), Some(Subject::Sandbox(h, s)) if h == host && s == sandbox)
-            }
-            Self::Reader(reader) => who.reader() == Some(reader),
-            Self::Tokens => who.host().is_some(),
-        }
-    }
 }
 
 /// What a plane is made of.

@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use protocol::{
-    bundle::fingerprint,
-    mqtt::ReasonCode,
-};
+use protocol::{bundle::fingerprint, mqtt::ReasonCode};
 use serde_json::json;
 use tokio::{
     net::TcpListener,

@@ -109,6 +109,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         712,
         "893f24ffaed845559dd0641d128fc7c2b59f40357d0a30b895c546b597b2c57d",
     ),
+    (
+        "good.jsonl",
+        227,
+        "cbf9783d7e27745db27dbd58a3d749e7cc5d212bcf82c58c20af984e1fb6571e",
+    ),
+    (
+        "bad.jsonl",
+        719,
+        "74e4f63dc6e1c40e76cff5ff3e4f96241a043e906d952fa4d3d2c61d38e6dfd4",
+    ),
 ];
 
 #[test]

@@ -35,7 +35,7 @@ impl Plane {
     ///
     /// # Errors
     /// As [`Self::sign_audit`].
-    pub fn rotate_audit_key(&self, peer: Peer) -> anyhow::Result<CheckpointRow> {
+    pub fn rotate_audit_key(&self, peer: &Peer) -> anyhow::Result<CheckpointRow> {
         let rotated = self
             .audit_key()
             .rotate(self.store(), self.now().0, &peer.actor());

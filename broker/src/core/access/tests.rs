@@ -22,6 +22,7 @@ const GIVEN: [(Role, &[Action]); 3] = [
             Action::ListAccess,
             Action::WhoAmI,
             Action::ListCertificates,
+            Action::ListKeys,
             Action::ShowJournal,
             Action::ListSandboxes,
             Action::ShowSandbox,
@@ -39,7 +40,10 @@ const GIVEN: [(Role, &[Action]); 3] = [
             Action::ShowMetrics,
         ],
     ),
-    (Role::Dispatcher, &[Action::SubmitCommand]),
+    (
+        Role::Dispatcher,
+        &[Action::SubmitCommand, Action::AddStatement],
+    ),
     (
         Role::Admin,
         &[
@@ -66,7 +70,8 @@ const GIVEN: [(Role, &[Action]); 3] = [
 ];
 
 /// What a token of one host may be used for, if its role suffices.
-const OF_ONE_HOST: [Action; 24] = [
+const OF_ONE_HOST: [Action; 25] = [
+    Action::ListKeys,
     Action::ListAuditKeys,
     Action::ListHosts,
     Action::AddHost,
@@ -123,6 +128,7 @@ fn what_needs_the_machine_no_token_gives() {
         Action::BeginBackup,
         Action::ShowExtents,
         Action::RotateAuditKey,
+        Action::RotateIssuer,
     ];
     for action in machine {
         assert_eq!(admin.permit(action), Err(Refusal::Machine));

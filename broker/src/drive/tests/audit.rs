@@ -41,7 +41,7 @@ async fn a_trail_that_does_not_go_on_from_what_was_signed_is_not_signed_and_the_
     let error = plane.sign_audit().unwrap_err();
     let fault = error.downcast_ref::<Inconsistent>().unwrap();
     assert!(matches!(fault, Inconsistent::Forged { .. }), "{fault}");
-    let rotated = plane.rotate_audit_key(PEER).unwrap_err();
+    let rotated = plane.rotate_audit_key(&PEER).unwrap_err();
     assert!(rotated.downcast_ref::<Inconsistent>().is_some());
     // An answer counts for a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;

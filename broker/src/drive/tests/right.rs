@@ -4,6 +4,7 @@ use protocol::token::mint_sandbox;
 
 use super::*;
 use crate::core::hosts::InstallKeyState;
+use crate::core::principal::Who;
 
 /// A token of a sandbox, under a host's token and its key.
 fn sandbox_token(plane: &Plane, host_key: u8, parent: &[u8], sandbox: &str) -> Vec<u8> {

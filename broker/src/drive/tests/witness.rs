@@ -152,7 +152,7 @@ async fn what_none_of_our_keys_signed_or_the_host_did_not_cosign_is_not_kept() {
 async fn a_change_of_the_audit_key_is_shown_with_what_both_keys_signed() {
     let (_place, plane) = enrolled().await;
     let first = show(&plane, (3, 4), 2, None).await.unwrap().trail.unwrap();
-    plane.rotate_audit_key(PEER).unwrap();
+    plane.rotate_audit_key(&PEER).unwrap();
     let second = show(&plane, (4, 5), 3, None).await.unwrap().trail.unwrap();
     assert_ne!(first.vkey, second.vkey);
     let [handover] = second.handovers.as_slice() else {

@@ -191,7 +191,7 @@ pub(super) async fn proof(State(api): State<Api>, Path(seq): Path<u64>) -> Answe
 }
 
 pub(super) async fn rotate_key(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
-    let rotate = move |plane: &Plane| plane.rotate_audit_key(peer);
+    let rotate = move |plane: &Plane| plane.rotate_audit_key(&peer);
     let row = api.plane.blocking(rotate).await.map_err(refused)?;
     let mut answer = checkpoint_json(&row);
     let keys = api
