@@ -7,6 +7,7 @@
 mod access;
 mod apply;
 mod audit;
+mod bundle;
 mod certificate;
 mod clerk;
 mod command;
@@ -70,11 +71,12 @@ use crate::{
 
 pub use access::{NewAccessToken, Peer};
 pub(crate) use apply::Extra;
+pub(crate) use bundle::kind_word;
+pub use bundle::{AddError, Added};
 pub use command::SubmitError;
 pub use dispatcher::StatementRefused;
 pub use health::Health;
-pub(crate) use identity::kind_word;
-pub use identity::{AddError, Added, No};
+pub use identity::No;
 pub use purge::Purge;
 pub use reader::NewToken;
 pub use right::{RevokeError, Skew};
