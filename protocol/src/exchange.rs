@@ -92,7 +92,7 @@ int_map! {
     /// What a host shows of itself as witness of the audit trail. That it is there asks for a [`Trail`] in the answer.
     pub struct Witnessing {
         /// The checkpoint that it kept, with its cosignature by the key that signs the request: a signed note of at most
-        /// [`WITNESS_NOTE_BYTES_MAX`](crate::limits::WITNESS_NOTE_BYTES_MAX). None before it kept one.
+        /// [`WITNESS_NOTE_BYTES_MAX`]. None before it kept one.
         1 => opt note: String,
     }
 }
