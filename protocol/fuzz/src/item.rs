@@ -6,6 +6,9 @@ const DEPTH_MAX: usize = 32;
 /// Pairs of any map, arrays and maps inside what is skipped, and the last label that may be (`SPEC.md` 9).
 const PAIRS_MAX: usize = 23;
 const SKIPPED_DEPTH_MAX: usize = 8;
+
+/// Whether a message knows this label, from 64 on, in the map that lies below these labels.
+pub type Known<'a> = &'a dyn Fn(&[u64], u64) -> bool;
 const LABEL_MAX: u64 = i64::MAX as u64;
 
 /// One item. What our protocol does not speak (tags, floats, `undefined`) has no variant.
@@ -68,18 +71,33 @@ impl Item {
         }
     }
 
-    /// What a reader knows of an open message: the pairs with labels from 64 are skipped, everywhere (`SPEC.md` 9). In our own
-    /// messages no known label is that high.
-    pub fn without_skipped(self) -> Self {
+    /// What a reader knows of an open message: the pairs with labels from 64 are skipped, everywhere (`SPEC.md` 9), but those that are
+    /// known by now.
+    pub fn without_skipped(self, known: Known<'_>) -> Self {
+        self.without_skipped_at(known, &[])
+    }
+
+    fn without_skipped_at(self, known: Known<'_>, path: &[u64]) -> Self {
         match self {
             Self::Array(items) => {
-                Self::Array(items.into_iter().map(Self::without_skipped).collect())
+                let items = items.into_iter();
+                Self::Array(
+                    items
+                        .map(|item| item.without_skipped_at(known, path))
+                        .collect(),
+                )
             }
             Self::Map(pairs) => Self::Map(
                 pairs
                     .into_iter()
-                    .filter(|(key, _)| !matches!(key, Self::Uint(64..)))
-                    .map(|(key, value)| (key, value.without_skipped()))
+                    .filter(|(key, _)| match key {
+                        Self::Uint(label @ 64..) => known(path, *label),
+                        _ => true,
+                    })
+                    .map(|(key, value)| {
+                        let inside = key.below(path);
+                        (key, value.without_skipped_at(known, &inside))
+                    })
                     .collect(),
             ),
             other => other,
@@ -87,18 +105,30 @@ impl Item {
     }
 
     /// Whether what [`Item::without_skipped`] leaves out is such that a reader skips it and does not refuse it (`SPEC.md` 9).
-    pub fn may_be_skipped_in(&self) -> bool {
+    pub fn may_be_skipped_in(&self, known: Known<'_>) -> bool {
+        self.may_be_skipped_at(known, &[])
+    }
+
+    fn may_be_skipped_at(&self, known: Known<'_>, path: &[u64]) -> bool {
         match self {
-            Self::Array(items) => items.iter().all(Self::may_be_skipped_in),
+            Self::Array(items) => items.iter().all(|item| item.may_be_skipped_at(known, path)),
             Self::Map(pairs) => {
                 pairs.len() <= PAIRS_MAX
                     && pairs.iter().all(|(key, value)| match key {
-                        Self::Uint(64..=LABEL_MAX) => value.is_skippable(SKIPPED_DEPTH_MAX),
-                        Self::Uint(64..) => false,
-                        _ => value.may_be_skipped_in(),
+                        Self::Uint(label @ 64..) if !known(path, *label) => {
+                            *label <= LABEL_MAX && value.is_skippable(SKIPPED_DEPTH_MAX)
+                        }
+                        _ => value.may_be_skipped_at(known, &key.below(path)),
                     })
             }
             _ => true,
+        }
+    }
+
+    fn below(&self, path: &[u64]) -> Vec<u64> {
+        match self {
+            Self::Uint(label) => [path, &[*label]].concat(),
+            _ => path.to_vec(),
         }
     }
 
