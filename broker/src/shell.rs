@@ -4,6 +4,7 @@ pub mod audit_key;
 pub mod backup;
 pub mod certificate;
 pub mod clock;
+pub mod confirm;
 pub mod connection;
 pub mod descriptors;
 pub mod exported;

@@ -8,6 +8,7 @@
     reason = "in a test a failed step is a failed test"
 )]
 
+mod abort;
 mod backup;
 mod clock;
 mod come_back;

@@ -45,6 +45,7 @@ pub use statement::{NewStatement, Said};
 pub use trouble::Trouble;
 pub use witness::{WITNESSES_LISTED_MAX, WitnessRow};
 
+use crate::shell::confirm::Canary;
 use crate::shell::room::Room;
 use anyhow::Context as _;
 use column::Uint;
@@ -65,6 +66,8 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     /// For what may be lost in a power cut, and is not in the end of this process: its commits wait for no disk.
     hasty: Arc<Mutex<Connection>>,
+    /// Asked after each commit. To open the store's own file a second time would undo SQLite's locks.
+    canary: Arc<Canary>,
     path: PathBuf,
     /// Where there is room if there is no other.
     ballast: Arc<OnceLock<Room>>,
@@ -81,9 +84,12 @@ impl Store {
         let connection = connect(path).with_context(|| format!("open store {}", path.display()))?;
         let hasty =
             connect_hastily(path).with_context(|| format!("open store {}", path.display()))?;
+        let canary = Canary::new(path.parent().unwrap_or(path))
+            .with_context(|| format!("open store {}", path.display()))?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             hasty: Arc::new(Mutex::new(hasty)),
+            canary: Arc::new(canary),
             path: path.to_owned(),
             ballast: Arc::default(),
             trouble: watch::Sender::new(None),
@@ -120,7 +126,9 @@ impl Store {
         what: &'static str,
         change: impl Fn(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        self.write_to(&self.connection, change).context(what)
+        self.write_to(&self.connection, change)
+            .and_then(|value| self.confirm(value))
+            .context(what)
     }
 
     /// The same for what need not survive a power cut.
@@ -152,6 +160,16 @@ impl Store {
                 None => written,
             };
         }
+    }
+
+    /// Gives `value` if what was committed is on the disk.
+    fn confirm<T>(&self, value: T) -> anyhow::Result<T> {
+        let confirmed = self.canary.confirm();
+        if confirmed.is_err() {
+            self.note(Some(Trouble::Failed));
+        }
+        confirmed.context(Trouble::Failed)?;
+        Ok(value)
     }
 
     /// One that ended the store stays.

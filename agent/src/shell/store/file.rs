@@ -70,7 +70,7 @@ pub(super) fn write(path: &Path, payload: &[u8]) -> anyhow::Result<()> {
     unfinished.push(UNFINISHED);
     let written = write_new(Path::new(&unfinished), payload)
         .and_then(|()| fs::rename(&unfinished, path))
-        .and_then(|()| sync_parent(path));
+        .and_then(|()| sync_name(path));
     if written.is_err() {
         // Best effort: on a full disk the room is wanted back, and a leftover is removed at the next start anyway.
         let _ = fs::remove_file(&unfinished);
@@ -120,7 +120,7 @@ pub(super) fn read(
 pub(super) fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
     let renamed = fs::rename(from, to).or_else(absent_is_fine);
     renamed
-        .and_then(|()| sync_parent(to))
+        .and_then(|()| sync_name(to))
         .with_context(|| format!("rename {}", from.display()))
 }
 
@@ -139,10 +139,26 @@ fn absent_is_fine(error: io::Error) -> io::Result<()> {
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+/// Makes the name of a file durable, and what was synced in it before.
+fn sync_name(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => confirm(&file),
+        Err(error) => absent_is_fine(error),
+    }
+}
+
+/// When ext4 gives a file system up it aborts its journal, and a sync that comes a moment later finds nothing to wait for and succeeds.
+/// A request that has to begin a transaction fails from the abort on: here, for room that the file has already.
+fn confirm(file: &File) -> io::Result<()> {
+    use rustix::{fs::FallocateFlags, io::Errno};
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, 1) {
+        Ok(()) => Ok(()),
+        // No room, no such request, or a signal came: none says that the sync failed.
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

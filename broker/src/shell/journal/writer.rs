@@ -6,7 +6,7 @@ use super::promise::{Promise, wake_all};
 use super::tail::Commit;
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
-use crate::shell::{clock, room::Room};
+use crate::shell::{clock, confirm::confirm, room::Room};
 use anyhow::Context as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -155,7 +155,7 @@ impl Writer {
             .file
             .write_all_at(&buffer, self.active.end_bytes)
             .context("write journal")?;
-        self.sync()?;
+        self.sync(self.active.end_bytes)?;
         let (first, bytes) = (self.active.next, super::segment::length(buffer.len()));
         self.active.end_bytes += bytes;
         self.active.next = next;
@@ -201,7 +201,8 @@ impl Writer {
         }
     }
 
-    fn sync(&self) -> anyhow::Result<()> {
+    /// Makes durable what was written at `at`.
+    fn sync(&self, at: u64) -> anyhow::Result<()> {
         match self.durability {
             Durability::Os => return Ok(()),
             Durability::Fsync => {}
@@ -209,6 +210,7 @@ impl Writer {
         let start = clock::mono();
         self.active.file.sync_data().context("sync journal")?;
         let took = clock::mono() - start;
+        confirm(&self.active.file, at).context("confirm that the journal was synced")?;
         self.status.count(|stats| {
             stats.fsyncs += 1;
             let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
