@@ -232,6 +232,7 @@ mod tests {
         let key = Secret::from_seed(&Zeroizing::new([1; 32]));
         let checkpoint = Checkpoint::new("b/audit", size, [7; 32]).unwrap();
         Kept {
+            at: UnixMillis(1),
             vkey: Vkey::new("b/audit", key.public()).unwrap(),
             note: SignedCheckpoint::sign(checkpoint, &[&key]),
         }

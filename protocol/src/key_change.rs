@@ -1,10 +1,12 @@
-//! How keys other than a host's follow each other: a dispatcher's, which hosts obey, and the broker's issuer key.
+//! How keys other than a host's follow each other: a dispatcher's, which hosts obey, and the broker's issuer key. And what else only a
+//! dispatcher can say: that a broker which shows less than before was restored.
 //!
 //! The old key signs for the new one, so nobody else can make such a word: whoever passes it on can only hold it back. A dispatcher can
 //! also take the right of another one away. Hosts take statements on their command topic, like commands, and keep them.
 
 use crate::{
-    key::{Dispatcher, Issuer, Public, Secret},
+    audit::{SignedCheckpoint, Vkey, note::BadNote},
+    key::{Audit, Dispatcher, Issuer, Public, Secret},
     limits::{COMMAND_LIFE_MS_MAX, LEEWAY_S},
     signed::{self, Envelope, Message, Typ, Verified, VerifyError},
     time::UnixMillis,
@@ -28,6 +30,31 @@ int_map! {
     }
 }
 
+int_map! {
+    /// The broker was restored from a backup, and that was meant: witnesses go on from here, whatever they had seen until then.
+    pub struct RestoredTrail {
+        /// When, by the restored broker's clock. What a host has seen since is not undone by this.
+        1 => req at: UnixMillis,
+        /// The audit key that signed `note`.
+        2 => req vkey: String,
+        /// A checkpoint of the trail since the restore.
+        3 => req note: String,
+    }
+}
+
+impl RestoredTrail {
+    /// The checkpoint, and the key that signed it.
+    ///
+    /// # Errors
+    /// [`BadNote`] if it is none, or the key did not sign it.
+    pub fn checkpoint(&self) -> Result<(Vkey<Audit>, SignedCheckpoint), BadNote> {
+        let vkey: Vkey<Audit> = self.vkey.parse()?;
+        let note = SignedCheckpoint::parse(&self.note)?;
+        note.verify(&vkey)?;
+        Ok((vkey, note))
+    }
+}
+
 int_choice! {
     /// What becomes of whose right.
     pub enum Change {
@@ -35,6 +62,8 @@ int_choice! {
         1 => Next(NextKey),
         /// Another dispatcher's key, and whatever it named, is revoked.
         2 => Revoke(RevokedKey),
+        /// The broker's, to show a trail that does not go on from what it showed before.
+        3 => Restored(RestoredTrail),
     }
 }
 
@@ -51,7 +80,8 @@ int_map! {
 impl Message for Statement {
     const TYP: Typ = Typ::Text("application/vnd.outhaul.dispatcher-statement+cbor");
     type Signer = Dispatcher;
-    const BYTES_MAX: usize = 512;
+    // A checkpoint has about 300, with the longest names 1,200.
+    const BYTES_MAX: usize = 2048;
 }
 
 impl Statement {
@@ -81,18 +111,23 @@ impl Statement {
         if said.time.0 > now.0.saturating_add(LEEWAY_S * 1000) {
             return Err(StatementError::Early);
         }
-        let (about, is_bounded) = match &said.change {
+        let is_bounded = match &said.change {
             Change::Next(next) => {
                 let most = said.time.0.saturating_add(COMMAND_LIFE_MS_MAX);
-                let is_bounded = next.until >= said.time && next.until.0 <= most;
-                (next.key, is_bounded)
+                let is_in_time = next.until >= said.time && next.until.0 <= most;
+                is_in_time && next.key != verified.signer()
             }
-            Change::Revoke(revoked) => (revoked.key, true),
+            Change::Revoke(revoked) => revoked.key != verified.signer(),
+            Change::Restored(restored) => {
+                restored.checkpoint()?;
+                restored.at <= said.time
+            }
         };
-        if about == verified.signer() || !is_bounded {
-            return Err(StatementError::Bounds);
+        if is_bounded {
+            Ok(verified)
+        } else {
+            Err(StatementError::Bounds)
         }
-        Ok(verified)
     }
 }
 
@@ -105,9 +140,12 @@ pub enum StatementError {
     /// Dated in the future.
     #[error("statement: dated in the future")]
     Early,
-    /// About the signer's own key, or with an overlap that no command needs.
+    /// About the signer's own key, with an overlap that no command needs, or of a restore that is to come.
     #[error("statement: out of bounds")]
     Bounds,
+    /// The checkpoint in it is none, or not signed by the key beside it.
+    #[error("statement: the checkpoint is {0}")]
+    Checkpoint(#[from] BadNote),
 }
 
 int_map! {
@@ -134,7 +172,7 @@ impl Message for IssuerSuccession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::seeded;
+    use crate::{audit::Checkpoint, key::seeded};
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -171,6 +209,29 @@ mod tests {
         assert_eq!(verify(revoke(1), NOW, 1), bounds, "its own");
         assert_eq!(verify(revoke(1), NOW, 3), unknown);
         assert_eq!(verify(revoke(2), early, 1), Err(StatementError::Early));
+    }
+
+    #[test]
+    fn a_restore_is_named_by_a_checkpoint_that_its_key_signed_and_lies_behind() {
+        let audit = seeded::<Audit>(7);
+        let vkey = Vkey::new("a.example/audit", audit.public()).unwrap();
+        let checkpoint = Checkpoint::new(vkey.name(), 3, [9; 32]).unwrap();
+        let signed = SignedCheckpoint::sign(checkpoint, &[&audit]);
+        let restored = |at: u64, key: u8| {
+            let vkey = Vkey::new(vkey.name(), seeded::<Audit>(key).public()).unwrap();
+            Change::Restored(RestoredTrail {
+                at: UnixMillis(at),
+                vkey: vkey.to_string(),
+                note: signed.to_string(),
+            })
+        };
+        assert_eq!(verify(restored(NOW.0, 7), NOW, 1), Ok(()));
+        let bounds = Err(StatementError::Bounds);
+        assert_eq!(verify(restored(NOW.0 + 1, 7), NOW, 1), bounds);
+        let unsigned = Err(StatementError::Checkpoint(BadNote::Unsigned));
+        assert_eq!(verify(restored(NOW.0, 8), NOW, 1), unsigned);
+        let unknown = Err(StatementError::Unverified(VerifyError::UnknownKey));
+        assert_eq!(verify(restored(NOW.0, 7), NOW, 3), unknown);
     }
 
     #[test]

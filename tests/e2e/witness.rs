@@ -345,8 +345,8 @@ fn see_newest(world: &World) -> u64 {
     rows
 }
 
-#[test]
-fn after_a_restore_the_witness_stops_the_host_and_its_owner_lets_it_go_on() {
+/// A broker that is back from a backup, and a host that has seen more of it; how many rows.
+fn restored() -> (World, u64) {
     let mut world = connected();
     let (backup, keys, words, data) = (
         path(&world, "backup"),
@@ -356,42 +356,46 @@ fn after_a_restore_the_witness_stops_the_host_and_its_owner_lets_it_go_on() {
     );
     fs::write(&words, "correct horse battery staple\n").unwrap();
     fs::set_permissions(&words, fs::Permissions::from_mode(0o600)).unwrap();
+    let keys_of = ["--passphrase-file", &words];
+    let backup_args = ["backup", "--to", &backup, "--keys-to", &keys];
     world
-        .outhaul_ok(&[
-            "backup",
-            "--to",
-            &backup,
-            "--keys-to",
-            &keys,
-            "--passphrase-file",
-            &words,
-        ])
+        .outhaul_ok(&[&backup_args[..], &keys_of].concat())
         .unwrap();
     grow(&world, 10);
     world.kill_operator();
     let kept = see_newest(&world);
     world.kill_broker();
     fs::rename(&data, world.path("broker.lost")).unwrap();
+    let restore = [
+        "restore",
+        "--from",
+        &backup,
+        "--data-dir",
+        &data,
+        "--keys-from",
+        &keys,
+    ];
     world
-        .outhaul_ok(&[
-            "restore",
-            "--from",
-            &backup,
-            "--data-dir",
-            &data,
-            "--keys-from",
-            &keys,
-            "--passphrase-file",
-            &words,
-        ])
+        .outhaul_ok(&[&restore[..], &keys_of].concat())
         .unwrap();
     world.start_broker().unwrap();
+    (world, kept)
+}
+
+/// The host comes back, and is stopped; what its witness says.
+fn until_stopped(world: &mut World) -> Value {
     forget_time(&world.path("operator"));
     world.start_operator().unwrap();
-    let stopped = wait::until("the witness to stop the host", || {
-        let (value, code) = status(&world);
+    wait::until("the witness to stop the host", || {
+        let (value, code) = status(world);
         (code == 5).then(|| value["said"]["witness"]["stopped"].clone())
-    });
+    })
+}
+
+#[test]
+fn after_a_restore_the_witness_stops_the_host_and_its_owner_lets_it_go_on() {
+    let (mut world, kept) = restored();
+    let stopped = until_stopped(&mut world);
     assert_eq!(stopped["reason"], "behind");
     assert!(rows(&stopped["shown"]) < kept);
     // The broker has it on record, and its owner is told.
@@ -413,6 +417,88 @@ fn after_a_restore_the_witness_stops_the_host_and_its_owner_lets_it_go_on() {
     let said = reboot(&mut world);
     assert_eq!(said["witness"]["stopped"], Value::Null);
     assert_eq!(status(&world).1, 0);
+}
+
+#[test]
+fn a_dispatcher_whom_the_host_lists_lets_it_go_on_after_a_restore_and_nobody_else_does() {
+    let (mut world, kept) = restored();
+    until_stopped(&mut world);
+    // Somebody whom the broker knows, and this host's owner does not list.
+    let stranger = path(&world, "stranger.key");
+    let accept = ["dispatcher", "accept-restore", "--yes"];
+    world
+        .outhaul_ok(&[
+            "--key-file",
+            &stranger,
+            "dispatcher",
+            "init",
+            "--name",
+            "eve",
+        ])
+        .unwrap();
+    world
+        .outhaul_ok(&[&["--key-file", &stranger][..], &accept].concat())
+        .unwrap();
+    wait::until("the host to hear of it", || {
+        let log = world.log("operator");
+        log.contains("a dispatcher's statement changes nothing")
+            .then_some(())
+    });
+    assert_eq!(status(&world).1, 5);
+    // Whoever only looks has said nothing.
+    let shown = world
+        .outhaul_output(&["dispatcher", "accept-restore"])
+        .unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(text.contains("incarnation 2"), "{text}");
+    assert_eq!(status(&world).1, 5);
+
+    world.outhaul_ok(&accept).unwrap();
+    wait::until("the host to go on", || {
+        (status(&world).1 == 0).then_some(())
+    });
+    let listed = [
+        "audit",
+        "list",
+        "--name",
+        "dispatcher.accepted_restore",
+        "--json",
+    ];
+    let listed = world.outhaul_ok(&listed).unwrap();
+    assert_eq!(listed.matches("restored_ms").count(), 2, "{listed}");
+    // Its witness goes on from there: what it keeps is proven to it again, and a change would show.
+    let said = reboot(&mut world);
+    assert_eq!(said["witness"]["stopped"], Value::Null);
+    assert!(rows(&said["witness"]["kept"]) < kept);
+    rewrite_history(&mut world);
+    let said = reboot(&mut world);
+    assert_eq!(said["witness"]["stopped"]["reason"], "rewritten");
+    // The same word again does not undo that.
+    world.outhaul_ok(&accept).unwrap();
+    wait::until("the host to hear of it again", || {
+        let log = world.log("operator");
+        log.contains("a dispatcher's word for a restore changes nothing")
+            .then_some(())
+    });
+    assert_eq!(status(&world).1, 5);
+}
+
+#[test]
+fn a_host_that_was_away_hears_of_the_restore_when_it_comes_back() {
+    let (mut world, _) = restored();
+    world
+        .outhaul_ok(&["dispatcher", "accept-restore", "--yes"])
+        .unwrap();
+    forget_time(&world.path("operator"));
+    world.start_operator().unwrap();
+    wait::until("the host to go on", || {
+        let log = world.log("operator");
+        (log.contains("a dispatcher says that the broker was restored") && status(&world).1 == 0)
+            .then_some(())
+    });
+    let said = reboot(&mut world);
+    assert_eq!(said["witness"]["stopped"], Value::Null);
 }
 
 #[test]

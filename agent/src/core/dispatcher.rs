@@ -9,7 +9,7 @@
 //! a listed key named it is obeyed no more when that key is taken off the list.
 
 use protocol::key::{Dispatcher, Public};
-use protocol::key_change::{Change, Statement, StatementError};
+use protocol::key_change::{Change, RestoredTrail, Statement, StatementError};
 use protocol::limits::{LEEWAY_S, STATEMENTS_MAX};
 use protocol::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -64,8 +64,8 @@ impl Known {
     }
 }
 
-/// What a statement changed, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a statement changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
     /// One key is followed by another.
     Followed {
@@ -80,6 +80,13 @@ pub enum Changed {
     Revoked {
         /// Which.
         key: Public<Dispatcher>,
+        /// Who said so.
+        by: Public<Dispatcher>,
+    },
+    /// Nothing here: it is for the witness, who keeps what comes of it.
+    Restored {
+        /// The trail to go on from.
+        trail: RestoredTrail,
         /// Who said so.
         by: Public<Dispatcher>,
     },
@@ -166,13 +173,13 @@ impl Dispatchers {
         if taken.iter().any(|taken| taken.statement == statement) {
             return Err(NoChange::Again);
         }
-        if taken.len() >= STATEMENTS_MAX {
-            return Err(NoChange::Full);
-        }
+        let is_full = taken.len() >= STATEMENTS_MAX;
         // Whoever is obeyed no more has nothing to say, whatever date is on it.
         let verified = Statement::verify(statement, &self.obeyed(now), now)?;
         let (signer, said) = (verified.signer(), verified.into_value());
         let changed = match said.change {
+            Change::Restored(trail) => return Ok(Changed::Restored { trail, by: signer }),
+            Change::Next(_) | Change::Revoke(_) if is_full => return Err(NoChange::Full),
             Change::Next(next) => self.follow(signer, next.key, next.until, said.time)?,
             Change::Revoke(revoked) => self.revoke(signer, revoked.key, said.time)?,
         };

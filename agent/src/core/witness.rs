@@ -6,6 +6,9 @@
 //! broker's own audit key signed, so both of a pair that contradicts itself are evidence against whoever holds that key, and nobody's
 //! word is needed for it, not even that of the other host.
 //!
+//! A dispatcher whom the owner lists may say that the broker was restored, and from which checkpoint on it is to be believed again. That
+//! undoes what was seen until the restore, and nothing that was seen since.
+//!
 //! The first checkpoint is taken on trust, under the bundle's audit key if it names one, else under the key that signed it.
 
 pub mod stored;
@@ -16,12 +19,15 @@ use protocol::audit::{Checkpoint, SignedCheckpoint, Vkey, cosignature};
 use protocol::exchange::{Cosigned, Trail};
 use protocol::id::HostId;
 use protocol::key::{Audit, Host, Secret};
+use protocol::key_change::RestoredTrail;
 use protocol::time::UnixMillis;
 use serde_bytes::ByteArray;
 
 /// A checkpoint, and the audit key that signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
+    /// When it was shown here first, by the broker's clock.
+    pub at: UnixMillis,
     /// The key.
     pub vkey: Vkey<Audit>,
     /// The checkpoint, with the signatures of the trail's keys alone.
@@ -148,6 +154,17 @@ pub enum BadTrail {
 )]
 pub struct NotThat;
 
+/// A dispatcher's word for a restore changes nothing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotUndone {
+    /// Its checkpoint is none.
+    #[error("the checkpoint in it is {0}")]
+    Note(#[from] BadNote),
+    /// What this host keeps, it was shown after that restore: the word was taken before, or came too late.
+    #[error("this host has seen the audit trail since that restore")]
+    Seen,
+}
+
 impl Witness {
     /// Judges what the broker shows. `pin` is the audit key that the bundle names, and counts until something is kept.
     ///
@@ -167,6 +184,7 @@ impl Witness {
         let note = SignedCheckpoint::parse(&trail.note)?;
         note.verify(&vkey)?;
         let offered = Kept {
+            at: now,
             note: own_lines(&note)?,
             vkey,
         };
@@ -249,14 +267,42 @@ impl Witness {
     ///
     /// # Errors
     /// [`NotThat`].
-    pub fn accept(&self, digest: &[u8; 32]) -> Result<Self, NotThat> {
+    pub fn accept(&self, digest: &[u8; 32], now: UnixMillis) -> Result<Self, NotThat> {
         match &self.stop {
             Some(stop) if stop.digest() == *digest => Ok(Self {
-                kept: Some(stop.offered.clone()),
+                kept: Some(Kept {
+                    at: now,
+                    ..stop.offered.clone()
+                }),
                 stop: None,
             }),
             Some(_) | None => Err(NotThat),
         }
+    }
+
+    /// A dispatcher whom this host obeys says that the broker was restored: the witness goes on from the checkpoint in it, stopped or not.
+    /// Nothing changes on disk yet.
+    ///
+    /// # Errors
+    /// [`NotUndone`].
+    pub fn restored(&self, restored: &RestoredTrail, now: UnixMillis) -> Result<Self, NotUndone> {
+        let (vkey, note) = restored.checkpoint()?;
+        // Else whoever holds such a word back could use it later to have anything undone.
+        if self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.at >= restored.at)
+        {
+            return Err(NotUndone::Seen);
+        }
+        Ok(Self {
+            kept: Some(Kept {
+                at: now.max(restored.at),
+                note: own_lines(&note)?,
+                vkey,
+            }),
+            stop: None,
+        })
     }
 
     /// What whoever sends a command is told while the host is stopped.
@@ -264,7 +310,8 @@ impl Witness {
     pub fn refusal(&self) -> Option<String> {
         let stop = self.stop.as_ref()?;
         Some(format!(
-            "witness: {}. This host obeys nobody until its owner decides (`outhaul-agent accept-restore`)",
+            "witness: {}. This host obeys nobody until its owner decides (`outhaul-agent accept-restore`), \
+             or, after a restore, a dispatcher that it lists (`outhaul dispatcher accept-restore`)",
             stop.why.text()
         ))
     }

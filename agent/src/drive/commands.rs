@@ -130,13 +130,13 @@ impl Drive {
             Err(NoChange::Again) => return true,
             Err(why) => {
                 let said = &mut self.said_statement;
-                said.warn(
-                    "a statement about dispatchers changes nothing",
-                    why.to_string(),
-                );
+                said.warn("a dispatcher's statement changes nothing", why.to_string());
                 return true;
             }
         };
+        if let Changed::Restored { trail, by } = &changed {
+            return self.on_restored(trail, by);
+        }
         if let Err(error) = self.site.store.save_dispatchers(next.learned()) {
             let why = error.root_cause().to_string();
             self.said_deferred
@@ -154,6 +154,7 @@ impl Drive {
                 dispatcher = %key, %by,
                 "a dispatcher's key was revoked: this host obeys it no more, nor what it named"
             ),
+            Changed::Restored { .. } => {}
         }
         true
     }

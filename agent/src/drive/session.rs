@@ -14,6 +14,7 @@ use super::witness;
 use crate::core::chain::Show;
 use crate::core::host::identity::life_of;
 use crate::core::host::{Event, Failure, is_refusal};
+use crate::core::witness::Witness;
 use crate::shell::exchange::{self, ExchangeError};
 use crate::shell::mqtt::{DownReason, Link, LinkOptions, Prover, UP_WAIT_MAX};
 use crate::shell::server_time::random;
@@ -115,10 +116,11 @@ pub(super) fn challenge(site: Arc<Site>, attempt: u64) -> Task<()> {
 /// Asks the broker for a token.
 pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32], show: Show) -> Task<()> {
     spawn(async move {
-        let mail = match request(&site, nonce, show) {
+        let witness = site.witness().clone();
+        let mail = match request(&site, &witness, nonce, show) {
             Err(error) => Mail::Fatal(error),
             Ok(request) => Mail::Session(match exchange::redeem(&site.exchange(), request).await {
-                Ok(grant) => granted(&site, attempt, grant),
+                Ok(grant) => granted(&site, &witness, attempt, grant),
                 Err(error) => failed(&site, attempt, &error),
             }),
         };
@@ -127,10 +129,10 @@ pub(super) fn redeem(site: Arc<Site>, attempt: u64, nonce: [u8; 32], show: Show)
 }
 
 /// What a grant is worth. The trail that comes with it is looked at first, and what the host keeps of that is on disk before anything of
-/// the grant is used.
-fn granted(site: &Site, attempt: u64, grant: Grant) -> Event {
+/// the grant is used. `witness` is what the broker was shown.
+fn granted(site: &Site, witness: &Witness, attempt: u64, grant: Grant) -> Event {
     site.time.learn(grant.time);
-    if let Err(failure) = witness::look(site, grant.trail.as_ref()) {
+    if let Err(failure) = witness::look(site, witness, grant.trail.as_ref()) {
         return Event::ExchangeFailed { attempt, failure };
     }
     site.learn_authorities(&grant.authorities.unwrap_or_default());
@@ -151,7 +153,7 @@ fn granted(site: &Site, attempt: u64, grant: Grant) -> Event {
 }
 
 /// The request with the proof that fits. The install key is read only when it is needed, and not kept.
-fn request(site: &Site, nonce: [u8; 32], show: Show) -> anyhow::Result<Vec<u8>> {
+fn request(site: &Site, witness: &Witness, nonce: [u8; 32], show: Show) -> anyhow::Result<Vec<u8>> {
     let is_enrolled = site.identity().current.is_some();
     let install_key = if is_enrolled {
         None
@@ -163,9 +165,8 @@ fn request(site: &Site, nonce: [u8; 32], show: Show) -> anyhow::Result<Vec<u8>> 
         Show::Chain { after } => Some(site.store.load_chain(after)?),
     };
     let now = site.time.now().unix;
-    let witness = site.witness().clone();
     site.identity()
-        .request(nonce, install_key.as_ref(), chain, &witness, now)
+        .request(nonce, install_key.as_ref(), chain, witness, now)
         .context("ask for a token: no key is pending")
 }
 

@@ -1,17 +1,25 @@
 //! The witness at work: what it finds is on disk before it counts, and its owner is told.
 
 use protocol::exchange::Trail;
+use protocol::key::{Dispatcher, Public};
+use protocol::key_change::RestoredTrail;
 
 use super::Drive;
 use super::site::Site;
 use crate::core::host::Failure;
-use crate::core::witness::{self, Stop, Verdict, Witness};
+use crate::core::witness::{self, NotUndone, Stop, Verdict, Witness};
 
-/// Looks at the trail that came with a grant.
+/// Looks at the trail that came with a grant. The broker showed how it goes on from what `asked` keeps.
 ///
 /// # Errors
 /// If it cannot be judged, or the verdict is not on disk: the grant is not to be used then.
-pub(super) fn look(site: &Site, trail: Option<&Trail>) -> Result<(), Failure> {
+pub(super) fn look(site: &Site, asked: &Witness, trail: Option<&Trail>) -> Result<(), Failure> {
+    if site.witness().kept != asked.kept {
+        tracing::info!(
+            "another checkpoint was accepted while the broker was asked: it is asked again"
+        );
+        return Err(Failure::Unreachable);
+    }
     let now = site.time.now().unix;
     let verdict = site.witness().judge(trail, site.audit_vkey.as_ref(), now);
     match verdict {
@@ -68,6 +76,37 @@ fn tell(site: &Site, witness: &Witness, stop: &Stop) {
 }
 
 impl Drive {
+    /// Takes a dispatcher's word for a restore. True if it is to be acknowledged: what came of it is on disk, or nothing did.
+    pub(super) fn on_restored(&mut self, trail: &RestoredTrail, by: &Public<Dispatcher>) -> bool {
+        let (before, now) = (self.site.witness().clone(), self.site.time.now().unix);
+        let next = match before.restored(trail, now) {
+            Ok(next) => next,
+            // It comes at every connection.
+            Err(NotUndone::Seen) if before.stop.is_none() => return true,
+            Err(why) => {
+                self.said_statement.warn(
+                    "a dispatcher's word for a restore changes nothing",
+                    why.to_string(),
+                );
+                return true;
+            }
+        };
+        if let Err(error) = self.site.store.save_witness(&next) {
+            let why = error.root_cause().to_string();
+            self.said_deferred
+                .warn("commands are put off: remember a restore", why);
+            return false;
+        }
+        let rows = next.kept.as_ref().map(|kept| kept.checkpoint().size());
+        *self.site.witness() = next;
+        self.is_status_due = true;
+        tracing::warn!(
+            rows, dispatcher = %by, restored_ms = trail.at.0,
+            "a dispatcher says that the broker was restored: its audit trail counts from there, and commands are obeyed"
+        );
+        true
+    }
+
     /// Takes up what the owner accepted, if the witness has stopped this host and something waits.
     pub(super) fn take_accepted(&mut self) {
         if self.site.witness().stop.is_none() {
@@ -92,7 +131,10 @@ impl Drive {
     }
 
     fn accept(&self, digest: &[u8; 32]) -> anyhow::Result<()> {
-        let accepted = self.site.witness().accept(digest);
+        let accepted = self
+            .site
+            .witness()
+            .accept(digest, self.site.time.now().unix);
         match accepted {
             Ok(next) => {
                 self.site.store.save_witness(&next)?;

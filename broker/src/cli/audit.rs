@@ -8,6 +8,10 @@ mod verify;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use protocol::{
+    audit::{SignedCheckpoint, Vkey},
+    key::Audit,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Context, place};
@@ -152,6 +156,19 @@ async fn keys(context: &Context) -> anyhow::Result<Vec<Key>> {
         .await
         .context("ask for the audit keys")?;
     Ok(found.keys)
+}
+
+/// The newest checkpoint, and the key that signed it.
+pub(super) async fn newest(context: &Context) -> anyhow::Result<(Vkey<Audit>, SignedCheckpoint)> {
+    let note = SignedCheckpoint::parse(&sign(context).await?.note)?;
+    let keys = keys(context).await?;
+    let vkey: Vkey<Audit> = keys
+        .last()
+        .context("the broker names no audit key")?
+        .vkey
+        .parse()?;
+    note.verify(&vkey)?;
+    Ok((vkey, note))
 }
 
 async fn checkpoint(context: &Context) -> anyhow::Result<u8> {

@@ -1,5 +1,6 @@
 //! `outhaul dispatcher`: the key that signs this user's commands.
 
+mod accept_restore;
 mod rotate;
 
 use std::path::Path;
@@ -66,6 +67,20 @@ pub(super) enum DispatcherCommand {
         #[arg(long, required = true)]
         yes: bool,
     },
+    /// Say that the broker was restored and that this was meant: hosts that list your key obey commands again
+    ///
+    /// A broker that was restored from a backup shows hosts less of its audit trail than they have seen, as one would that hides something.
+    /// So they stop obeying, until each one's owner runs `outhaul-agent accept-restore`, or a dispatcher whom they list signs this: it
+    /// names the time of the restore and the trail as it is now. Hosts that are connected go on at once, others when they come back. What a
+    /// host has seen since the restore is not undone by it. Without --yes it shows what would be signed.
+    #[command(
+        after_help = "Examples:\n  outhaul dispatcher accept-restore\n  outhaul dispatcher accept-restore --yes\n\nExit codes: 0 signed, 1 only shown, or an error"
+    )]
+    AcceptRestore {
+        /// Sign it
+        #[arg(long)]
+        yes: bool,
+    },
     /// Take a dispatcher's right away: the broker relays its commands no more
     ///
     /// What it signed and no host has answered yet reaches nobody any more. Hosts go on listing it until they get a new bundle, or
@@ -101,6 +116,9 @@ pub(super) async fn execute(context: &Context, command: DispatcherCommand) -> an
         DispatcherCommand::List => list(context).await,
         DispatcherCommand::Rotate(args) => rotate::rotate(context, &args).await,
         DispatcherCommand::Revoke { key, .. } => rotate::revoke(context, key).await,
+        DispatcherCommand::AcceptRestore { yes } => {
+            accept_restore::accept_restore(context, yes).await
+        }
         DispatcherCommand::Remove { key } => remove(context, &key).await,
     }
 }

@@ -1,9 +1,10 @@
-//! What dispatchers say about each other's keys: kept, obeyed here too, and passed on to every host. The broker can make none of it.
+//! What dispatchers say about each other's keys, and of a restore: kept, obeyed here too, and passed on to every host. The broker can make
+//! none of it.
 
 use anyhow::Context as _;
 use protocol::{
     key::{Dispatcher, Public},
-    key_change::{Statement, StatementError},
+    key_change::{Change, RestoredTrail, Statement, StatementError},
     limits::STATEMENTS_MAX,
     topic::Topic,
 };
@@ -24,6 +25,11 @@ pub enum StatementRefused {
         "the key that signed it was followed by another key before: somebody else may have it; have another dispatcher revoke it"
     )]
     Fork,
+    /// It is about the audit trail of a broker that was restored, which is not this one's.
+    #[error(
+        "this broker was not restored from a backup at that time, or its audit trail is another: run this against the broker that was restored"
+    )]
+    OtherTrail,
     /// The new key's name is taken.
     #[error("another dispatcher has this name: choose one with --name")]
     NameTaken,
@@ -90,6 +96,11 @@ impl Plane {
         let keys = self.dispatcher_keys().map_err(StatementRefused::Failed)?;
         let verified = Statement::verify(bytes, &keys, now)?;
         let signer = verified.signer();
+        if let Change::Restored(trail) = &verified.value().change
+            && !self.is_own(trail).map_err(StatementRefused::Failed)?
+        {
+            return Err(StatementRefused::OtherTrail);
+        }
         let new = NewStatement {
             bytes,
             change: &verified.value().change,
@@ -105,6 +116,21 @@ impl Plane {
             Said::NameTaken => Err(StatementRefused::NameTaken),
             Said::Full => Err(StatementRefused::Full),
         }
+    }
+
+    /// Whether it is about this broker, as it was restored last.
+    fn is_own(&self, trail: &RestoredTrail) -> anyhow::Result<bool> {
+        let Ok((vkey, note)) = trail.checkpoint() else {
+            return Ok(false);
+        };
+        let (store, current) = (self.store(), self.history().current());
+        let checkpoint = note.unverified();
+        let is_named = current.restored.is_some() && current.began == trail.at;
+        let is_known = store.audit_keys()?.iter().any(|(_, key)| *key == vkey);
+        Ok(is_named
+            && is_known
+            && checkpoint.size() <= store.audit_size()?
+            && store.audit_root(checkpoint.size())? == *checkpoint.root())
     }
 
     /// The keys whose commands are taken now.

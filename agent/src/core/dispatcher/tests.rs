@@ -1,6 +1,7 @@
 //! Whom a host obeys, in small worlds: who may say what, in which order, and what its owner's list undoes.
 
-use protocol::key::Secret;
+use protocol::audit::{Checkpoint, SignedCheckpoint, Vkey};
+use protocol::key::{Audit, Secret};
 use protocol::key_change::{NextKey, RevokedKey};
 use zeroize::Zeroizing;
 
@@ -107,11 +108,46 @@ fn in_every_small_world_only_who_is_obeyed_changes_anything() {
                             assert!(!left.contains(&about) && about <= 3);
                             assert!(about != 1 || !left.contains(&3), "what it named goes too");
                         }
+                        Ok(Changed::Restored { .. }) => panic!("nobody said so"),
                         Err(_) => assert_eq!(host, before),
                     }
                 }
             }
         }
+    }
+}
+
+#[test]
+fn only_who_is_obeyed_may_say_that_the_broker_was_restored_and_nothing_of_it_is_kept_here() {
+    let audit = Secret::<Audit>::from_seed(&Zeroizing::new([7; 32]));
+    let vkey = Vkey::new("b/audit", audit.public()).unwrap();
+    let checkpoint = Checkpoint::new("b/audit", 3, [9; 32]).unwrap();
+    let trail = RestoredTrail {
+        at: at(5),
+        vkey: vkey.to_string(),
+        note: SignedCheckpoint::sign(checkpoint, &[&audit]).to_string(),
+    };
+    let restored = |signer: u8| {
+        let change = Change::Restored(trail.clone());
+        Statement {
+            change,
+            time: at(6),
+        }
+        .sign(&secret(signer))
+    };
+    let mut host = listing(&[1, 2]);
+    host.take(&next(1, 3, 5), at(5)).unwrap();
+    host.take(&revoke(1, 2, 5), at(5)).unwrap();
+    let before = host.clone();
+    for signer in 1..=4 {
+        let taken = host.take(&restored(signer), at(8));
+        let by = key(signer);
+        let trail = trail.clone();
+        match signer {
+            3 => assert_eq!(taken, Ok(Changed::Restored { trail, by })),
+            _ => assert!(matches!(taken, Err(NoChange::Statement(_)))),
+        }
+        assert_eq!(host, before);
     }
 }
 

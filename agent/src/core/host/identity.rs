@@ -459,6 +459,7 @@ mod tests {
         let checkpoint = Checkpoint::new(&origin, u64::MAX, [7; 32]).unwrap();
         Witness {
             kept: Some(Kept {
+                at: NOW,
                 vkey: Vkey::new(&origin, keys[1].public()).unwrap(),
                 note: SignedCheckpoint::sign(checkpoint, &[&keys[0], &keys[1]]),
             }),

@@ -13,6 +13,9 @@ const VERSION: u64 = 1;
 /// The longest file, in bytes: three notes, two keys, and room.
 pub const BYTES_MAX: usize = 4 * WITNESS_NOTE_BYTES_MAX + 2048;
 
+/// Nobody knows when a checkpoint was shown first: no word for a restore undoes it.
+const UNKNOWN: UnixMillis = UnixMillis(u64::MAX);
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u64,
@@ -24,6 +27,9 @@ struct Stored {
 struct StoredKept {
     vkey: String,
     note: String,
+    /// An earlier version wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<UnixMillis>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,11 +89,13 @@ fn store(kept: &Kept) -> StoredKept {
     StoredKept {
         vkey: kept.vkey.to_string(),
         note: kept.note.to_string(),
+        at: (kept.at != UNKNOWN).then_some(kept.at),
     }
 }
 
 fn load(stored: &StoredKept) -> Option<Kept> {
     Some(Kept {
+        at: stored.at.unwrap_or(UNKNOWN),
         vkey: stored.vkey.parse().ok()?,
         note: SignedCheckpoint::parse(&stored.note).ok()?,
     })
@@ -125,5 +133,51 @@ fn why(number: u64) -> Option<Why> {
         3 => Some(Why::SplitView),
         4 => Some(Why::OtherKey),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::audit::{Checkpoint, Vkey};
+    use protocol::key::Secret;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Earlier {
+        version: u64,
+        kept: EarlierKept,
+        stop: Option<()>,
+    }
+
+    #[derive(Serialize)]
+    struct EarlierKept {
+        vkey: String,
+        note: String,
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_read_and_undone_by_no_word_for_a_restore() {
+        let key = Secret::from_seed(&Zeroizing::new([1; 32]));
+        let checkpoint = Checkpoint::new("b/audit", 3, [7; 32]).unwrap();
+        let note = SignedCheckpoint::sign(checkpoint, &[&key]);
+        let vkey = Vkey::new("b/audit", key.public()).unwrap();
+        let earlier = Earlier {
+            version: VERSION,
+            kept: EarlierKept {
+                vkey: vkey.to_string(),
+                note: note.to_string(),
+            },
+            stop: None,
+        };
+        let witness = Witness::from_bytes(&protocol::cbor::to_vec(&earlier)).unwrap();
+        let kept = Some(Kept {
+            at: UNKNOWN,
+            vkey,
+            note,
+        });
+        assert_eq!(witness, Witness { kept, stop: None });
+        assert_eq!(Witness::from_bytes(&witness.to_bytes()), Some(witness));
     }
 }

@@ -92,6 +92,7 @@ impl Log {
     fn kept(&self) -> Witness {
         Witness {
             kept: Some(Kept {
+                at: NOW,
                 vkey: vkey(1),
                 note: self.note(self.size(), &[1]),
             }),
@@ -317,19 +318,111 @@ fn a_stopped_witness_stays_so_until_its_owner_accepts_what_stopped_it() {
         assert_eq!(judge(&stopped, &shown), Ok(Verdict::StillStopped));
     }
     let digest = stopped.stop.as_ref().unwrap().digest();
-    assert_eq!(stopped.accept(&[0; 32]), Err(NotThat));
+    assert_eq!(stopped.accept(&[0; 32], NOW), Err(NotThat));
     assert_eq!(
-        old.kept().accept(&digest),
+        old.kept().accept(&digest, NOW),
         Err(NotThat),
         "nothing to accept"
     );
-    let accepted = stopped.accept(&digest).unwrap();
+    let accepted = stopped.accept(&digest, NOW).unwrap();
     assert_eq!(accepted, new.kept());
     let later = Log::forked(9, 3, 4);
     assert_eq!(
         judge(&accepted, &later.shown(3)),
         Ok(Verdict::Grown(later.kept()))
     );
+}
+
+/// A dispatcher's word that a broker with this trail was restored then.
+fn restored(log: &Log, at: u64) -> RestoredTrail {
+    RestoredTrail {
+        at: UnixMillis(at),
+        vkey: vkey(1).to_string(),
+        note: log.note(log.size(), &[1]).to_string(),
+    }
+}
+
+#[test]
+fn in_every_small_world_a_word_for_a_restore_undoes_what_was_seen_before_it_and_nothing_since() {
+    let later = UnixMillis(NOW.0 + 10);
+    for seen in 1..=6 {
+        for size in 1..=6 {
+            for fork in 0..=6 {
+                let (old, new) = (Log::forked(seen, 9, 0), Log::forked(size, fork, 3));
+                let shown = match judge(&old.kept(), &new.shown(old.size())) {
+                    Ok(Verdict::Stopped(stopped)) => stopped,
+                    _ => old.kept(),
+                };
+                for before in [old.kept(), shown] {
+                    for at in [NOW.0 - 1, NOW.0] {
+                        let word = restored(&new, at);
+                        assert_eq!(before.restored(&word, later), Err(NotUndone::Seen));
+                    }
+                    let word = restored(&new, NOW.0 + 1);
+                    let next = before.restored(&word, later).unwrap();
+                    assert_eq!(next.kept.as_ref().unwrap().note, new.note(new.size(), &[1]));
+                    assert_eq!(next.stop, None);
+                    // What goes on from there is believed, and what does not is as wrong as ever.
+                    let Ok(verdict) =
+                        judge(&next, &Log::forked(size + 1, fork, 3).shown(new.size()))
+                    else {
+                        panic!("it can be judged");
+                    };
+                    assert!(matches!(verdict, Verdict::Grown(_)), "{verdict:?}");
+                    let other = Log::forked(size + 1, 0, 4).shown(new.size());
+                    assert_eq!(stopped(judge(&next, &other)), Some(Why::Rewritten));
+                    // The same word again, however often and late.
+                    assert_eq!(next.restored(&word, later), Err(NotUndone::Seen));
+                    let late = UnixMillis(later.0 * 2);
+                    assert_eq!(next.restored(&word, late), Err(NotUndone::Seen));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_word_for_a_restore_that_was_held_back_undoes_nothing_that_was_shown_or_accepted_since() {
+    let (old, new) = (Log::forked(5, 9, 0), Log::forked(3, 9, 0));
+    let word = restored(&new, NOW.0 + 1);
+    let since = UnixMillis(NOW.0 + 2);
+    // The owner came first.
+    let Ok(Verdict::Stopped(stopped)) = judge(&old.kept(), &new.shown(5)) else {
+        panic!("the trail went backwards");
+    };
+    let digest = stopped.stop.as_ref().unwrap().digest();
+    let accepted = stopped.accept(&digest, since).unwrap();
+    assert_eq!(accepted.restored(&word, since), Err(NotUndone::Seen));
+    // Or the host never saw what was lost, and has gone on with the restored trail.
+    let grown = Log::forked(4, 9, 0);
+    let Ok(Verdict::Grown(seen)) = new.kept().judge(Some(&grown.shown(3)), None, since) else {
+        panic!("it goes on");
+    };
+    assert_eq!(seen.restored(&word, since), Err(NotUndone::Seen));
+    // A file from before knows no time, and is undone by nobody.
+    let mut unknown = old.kept();
+    unknown.kept.as_mut().unwrap().at = UnixMillis(u64::MAX);
+    assert_eq!(unknown.restored(&word, since), Err(NotUndone::Seen));
+}
+
+#[test]
+fn a_word_for_a_restore_names_the_audit_key_too_and_nothing_unsigned_is_kept() {
+    let (old, new) = (Log::forked(5, 9, 0), Log::forked(3, 9, 0));
+    let mut word = restored(&new, NOW.0 + 1);
+    word.vkey = vkey(2).to_string();
+    assert_eq!(
+        old.kept().restored(&word, NOW),
+        Err(NotUndone::Note(BadNote::Unsigned))
+    );
+    // A restore from before the audit key changed hands.
+    word.note = new.note(3, &[2]).to_string();
+    let next = old.kept().restored(&word, NOW).unwrap();
+    assert_eq!(next.kept.unwrap().vkey, vkey(2));
+    // Before anything was seen there is nothing to undo, and what is named counts.
+    let first = Witness::default()
+        .restored(&restored(&new, 1), NOW)
+        .unwrap();
+    assert_eq!(first, new.kept());
 }
 
 #[test]

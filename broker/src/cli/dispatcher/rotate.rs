@@ -114,7 +114,7 @@ pub(super) async fn revoke(context: &Context, key: Public<Dispatcher>) -> anyhow
     Ok(0)
 }
 
-async fn submit(
+pub(super) async fn submit(
     context: &Context,
     key: &Secret<Dispatcher>,
     statement: Statement,

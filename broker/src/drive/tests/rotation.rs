@@ -1,6 +1,7 @@
 //! Keys that follow each other: the issuer's, the dispatchers', and hosts' that a restored broker does not know.
 
-use protocol::key_change::{Change, NextKey, RevokedKey, Statement};
+use protocol::audit::{Checkpoint, SignedCheckpoint, Vkey};
+use protocol::key_change::{Change, NextKey, RestoredTrail, RevokedKey, Statement};
 
 use super::restore::{make, restored};
 use super::*;
@@ -147,4 +148,54 @@ async fn a_dispatchers_next_key_is_taken_at_once_and_hosts_hear_of_it_before_any
         names.contains(&"dispatcher.rotated".to_owned()),
         "{names:?}"
     );
+}
+
+#[tokio::test]
+async fn a_word_for_a_restore_is_taken_where_it_names_that_restore_and_this_trail() {
+    let (place, plane, _) = enrolled().await;
+    let word = |plane: &Plane, at: UnixMillis, changed: bool| {
+        let row = plane.sign_audit().unwrap();
+        let key = plane.audit_key().current();
+        let mut note = SignedCheckpoint::parse(&row.note).unwrap();
+        if changed {
+            let said = note.unverified();
+            let other = Checkpoint::new(said.origin(), said.size(), [1; 32]).unwrap();
+            note = SignedCheckpoint::sign(other, &[&key]);
+        }
+        let vkey = Vkey::new(note.unverified().origin(), key.public()).unwrap();
+        let trail = RestoredTrail {
+            at,
+            vkey: vkey.to_string(),
+            note: note.to_string(),
+        };
+        let (change, time) = (Change::Restored(trail), plane.now());
+        Statement { change, time }.sign(&secret::<Dispatcher>(2))
+    };
+    let say = async |plane: &Plane, bytes: &[u8]| {
+        let name = "restored".to_owned();
+        plane.submit_statement(bytes.to_vec(), name, &PEER).await
+    };
+    let began = plane.history().current().began;
+    let refused = say(&plane, &word(&plane, began, false)).await;
+    assert!(
+        matches!(refused, Err(StatementRefused::OtherTrail)),
+        "nothing was restored"
+    );
+
+    let snapshot = Snapshot::take(plane.store().path()).unwrap();
+    let made = make(place.path(), &plane, snapshot);
+    let (_dir, plane) = restored(place.path(), made).await;
+    let at = plane.history().current().began;
+    for wrong in [
+        word(&plane, UnixMillis(at.0 - 1), false),
+        word(&plane, at, true),
+    ] {
+        let refused = say(&plane, &wrong).await;
+        assert!(matches!(refused, Err(StatementRefused::OtherTrail)));
+    }
+    let right = word(&plane, at, false);
+    for _ in 0..2 {
+        say(&plane, &right).await.unwrap();
+    }
+    assert_eq!(plane.open_commands(&edge()).await.unwrap(), [right]);
 }

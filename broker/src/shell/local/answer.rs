@@ -124,6 +124,7 @@ impl From<StatementRefused> for No {
     fn from(error: StatementRefused) -> Self {
         let (status, code) = match &error {
             StatementRefused::Statement(_) => (StatusCode::FORBIDDEN, "statement_refused"),
+            StatementRefused::OtherTrail => (StatusCode::CONFLICT, "not_restored"),
             StatementRefused::Fork => (StatusCode::CONFLICT, "dispatcher_forked"),
             StatementRefused::NameTaken => (StatusCode::CONFLICT, "dispatcher_exists"),
             StatementRefused::Full => (StatusCode::CONFLICT, "too_many_statements"),

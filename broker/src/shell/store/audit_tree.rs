@@ -127,6 +127,16 @@ impl Store {
         self.read("read the size of the audit trail", size)
     }
 
+    /// The root over the first `size` rows.
+    ///
+    /// # Errors
+    /// There are fewer, or the store cannot be read.
+    pub fn audit_root(&self, size: u64) -> anyhow::Result<Hash> {
+        self.read("read the root of the audit trail", |connection| {
+            root(connection, size)
+        })
+    }
+
     /// The proof that the first `old` rows are the beginning of the first `new` (RFC 6962 §2.1.2).
     ///
     /// # Errors

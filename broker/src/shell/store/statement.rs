@@ -1,4 +1,4 @@
-//! What dispatchers said about each other's keys: kept for hosts, and applied to whose commands the broker relays.
+//! What dispatchers said about each other's keys, and of a restore: kept for hosts, and applied to whose commands the broker relays.
 
 use super::audit::{AuditEntry, audit};
 use super::{Store, column::Uint, hex};
@@ -75,6 +75,10 @@ impl Store {
                         "with_it": fallen,
                     });
                     ("dispatcher.revoked", called, fields)
+                }
+                Change::Restored(trail) => {
+                    let fields = json!({ "by": hex(new.signer), "restored_ms": trail.at.0, "note": trail.note });
+                    ("dispatcher.accepted_restore", "broker".to_owned(), fields)
                 }
             };
             tx.execute(
@@ -175,7 +179,7 @@ mod tests {
     use crate::shell::store::DispatcherRow;
     use crate::shell::store::tests::{NOW, audit_names, open};
     use protocol::key::{Dispatcher, Public, Secret};
-    use protocol::key_change::{NextKey, RevokedKey};
+    use protocol::key_change::{NextKey, RestoredTrail, RevokedKey};
     use protocol::time::UnixMillis;
     use zeroize::Zeroizing;
 
@@ -258,6 +262,25 @@ mod tests {
         assert_eq!(store.statements().unwrap().len(), 4);
         let names = audit_names(&store);
         assert_eq!(names[names.len() - 2..], ["dispatcher.revoked"; 2]);
+    }
+
+    #[test]
+    fn a_word_for_a_restore_is_kept_for_hosts_and_on_record_and_changes_no_key() {
+        let (_dir, store) = open();
+        let before = keys(&store);
+        let change = Change::Restored(RestoredTrail {
+            at: UnixMillis(NOW),
+            vkey: "a key".to_owned(),
+            note: "a note".to_owned(),
+        });
+        assert_eq!(say(&store, 1, &change, 1, "restored"), Said::Taken);
+        assert_eq!(say(&store, 1, &change, 1, "restored"), Said::Again);
+        assert_eq!(store.statements().unwrap().len(), 1);
+        assert_eq!(keys(&store), before);
+        assert_eq!(
+            audit_names(&store).last().unwrap(),
+            "dispatcher.accepted_restore"
+        );
     }
 
     #[test]
