@@ -119,6 +119,16 @@ const SEALS: &[(&str, usize, &str)] = &[
         719,
         "74e4f63dc6e1c40e76cff5ff3e4f96241a043e906d952fa4d3d2c61d38e6dfd4",
     ),
+    (
+        "good.jsonl",
+        228,
+        "d4209519245d905031823f8d96f7000b7dc4632cdeb49a1870deb8b886c6fe12",
+    ),
+    (
+        "bad.jsonl",
+        724,
+        "d9121a3fe1dd32eb541d5574b2ddeac82ab489cc74fddc932c5844a27006b2a4",
+    ),
 ];
 
 #[test]
@@ -399,6 +409,11 @@ impl Vector {
         let (says, key, until) = match verified.map_err(refuse)?.into_value().change {
             Change::Next(next) => ("next", next.key, Some(next.until.0)),
             Change::Revoke(revoked) => ("revoke", revoked.key, None),
+            Change::Restored(trail) => {
+                let (_, note) = trail.checkpoint().unwrap();
+                let size = note.unverified().size();
+                return Ok(json!({"says": "restored", "at_ms": trail.at.0, "size": size}));
+            }
         };
         Ok(json!({"says": says, "key": key.to_string(), "until_ms": until}))
     }

@@ -428,7 +428,7 @@ fn a_dispatcher_whom_the_host_lists_lets_it_go_on_after_a_restore_and_nobody_els
     let accept = ["dispatcher", "accept-restore", "--yes"];
     world
         .outhaul_ok(&[
-            "--key-file",
+            "--dispatcher-key",
             &stranger,
             "dispatcher",
             "init",
@@ -437,7 +437,7 @@ fn a_dispatcher_whom_the_host_lists_lets_it_go_on_after_a_restore_and_nobody_els
         ])
         .unwrap();
     world
-        .outhaul_ok(&[&["--key-file", &stranger][..], &accept].concat())
+        .outhaul_ok(&[&["--dispatcher-key", &stranger][..], &accept].concat())
         .unwrap();
     wait::until("the host to hear of it", || {
         let log = world.log("operator");

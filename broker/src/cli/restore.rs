@@ -170,6 +170,13 @@ fn remarks(args: &RestoreArgs, outcome: &Outcome, made: &str) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if !args.new_keys {
+        remarks.push(
+            "hosts that saw more of the audit trail than the backup has obey nobody: once the broker serves, have a dispatcher whom they list \
+             run `outhaul dispatcher accept-restore`"
+                .to_owned(),
+        );
+    }
     remarks.push(format!(
         "start it with `outhaul serve --data-dir {}`",
         args.data_dir.display()

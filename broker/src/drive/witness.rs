@@ -135,7 +135,8 @@ impl Plane {
                     kept = old.size(),
                     rows = new.size(),
                     "a host has seen an audit trail that this one does not go on from: unless this broker was restored from a backup, \
-                     its history was changed. The host obeys no command until its owner decides (`outhaul-agent accept-restore` there)"
+                     its history was changed. The host obeys no command until its owner decides (`outhaul-agent accept-restore` there), or after a restore a \
+                     dispatcher whom it lists (`outhaul dispatcher accept-restore`)"
                 );
             }
             return Ok(());
