@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tests::wait;
 
 /// What it is.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +118,11 @@ impl Mount {
     /// Mounts it anew, on such terms.
     pub(crate) fn mount_again(&self, options: &str) {
         run("umount", &[&self.root().to_string_lossy()]);
+        // A container that is being made sees, for a moment, what was mounted then. Until it lets go, this would be the old one again, with
+        // whatever is wrong with it; its loop device goes with it.
+        wait::until("the file system to be gone", || {
+            (!self.is_on_a_loop_device()).then_some(())
+        });
         self.mount("", options);
     }
 
@@ -131,6 +137,16 @@ impl Mount {
                 run("mount", &["-o", &options, &image.to_string_lossy(), &root]);
             }
         }
+    }
+
+    fn is_on_a_loop_device(&self) -> bool {
+        let image = self.image();
+        let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+        devices
+            .filter_map(|device| {
+                std::fs::read_to_string(device.path().join("loop/backing_file")).ok()
+            })
+            .any(|file| Path::new(file.trim_end()) == image)
     }
 
     fn image(&self) -> PathBuf {
