@@ -6,6 +6,7 @@ use protocol::{
     event::{Event, FLAG_CONTINUED},
     exchange::{self, Challenge, Grant, Proof, Refused, Request, Succession},
     key::{Dispatcher, Host, KeyId, Role, Sandbox},
+    key_change::{Change, Statement, StatementError},
     limits::{EXCHANGE_BYTES_MAX, LEEWAY_S},
     record::Reader,
     report::{self, Ended, News, Report, Status},
@@ -33,6 +34,8 @@ pub(super) fn inspect(bytes: &[u8], keys: &Keys, now: UnixMillis) -> Option<Insp
         Some(inspect_request(bytes, keys))
     } else if claims_to_be(Succession::TYP) {
         Some(inspect_succession(bytes, keys))
+    } else if claims_to_be(Statement::TYP) {
+        Some(inspect_statement(bytes, keys, now))
     } else {
         inspect_unsigned(bytes, keys, now)
     }
@@ -315,6 +318,41 @@ fn inspect_succession(bytes: &[u8], keys: &Keys) -> Inspection {
         ("key", text(&succession.key)),
         ("time", date(succession.time)),
     ];
+    found
+}
+
+fn inspect_statement(bytes: &[u8], keys: &Keys, now: UnixMillis) -> Inspection {
+    let mut found = Inspection::new("dispatcher's statement", bytes.len());
+    let Some(statement) = open::<Statement>(&mut found, bytes) else {
+        return found;
+    };
+    match Statement::verify(bytes, &keys.dispatchers, now) {
+        Ok(verified) => {
+            let signer = format!("by the dispatcher {}", verified.signer());
+            found.check("signature", Outcome::Good, signer);
+        }
+        Err(StatementError::Unverified(error)) => {
+            unverified::<Dispatcher>(&mut found, error, kid_of::<Statement>(bytes));
+        }
+        Err(error) => found.check("rules", Outcome::Bad, error.to_string()),
+    }
+    let (word, said) = match &statement.change {
+        Change::Next(next) => (
+            "next key",
+            vec![
+                ("key", text(&next.key)),
+                ("overlap until", date(next.until)),
+            ],
+        ),
+        Change::Revoke(revoked) => ("revoked", vec![("key", text(&revoked.key))]),
+        Change::Restored(trail) => {
+            let rows = trail.checkpoint().map(|(_, note)| note.unverified().size());
+            let mut said = vec![("at", date(trail.at)), ("signed by", text(&trail.vkey))];
+            said.extend(rows.ok().map(|rows| ("rows", Node::Number(rows))));
+            ("restored", said)
+        }
+    };
+    found.fields = vec![("time", date(statement.time)), (word, Node::Fields(said))];
     found
 }
 

@@ -1,11 +1,13 @@
 //! Tests of `inspect`.
 
 use protocol::{
+    audit::{Checkpoint, SignedCheckpoint, Vkey},
     command::{Command, Order, Stop},
     exchange::{self, InstallProof, Proof, Request, Succession},
     id::{CommandId, HostId, SandboxId},
     install_key::InstallKey,
-    key::{Dispatcher, Host, Issuer, Sandbox},
+    key::{Audit, Dispatcher, Host, Issuer, Sandbox},
+    key_change::{Change, RestoredTrail, RevokedKey, Statement},
     reader_token::ReaderToken,
     report::News,
     signed,
@@ -92,6 +94,25 @@ fn request(proof: Proof) -> Vec<u8> {
     exchange::sign_request(&secret::<Host>(3), &request)
 }
 
+fn statement(change: Change) -> Vec<u8> {
+    Statement { change, time: NOW }.sign(&secret::<Dispatcher>(12))
+}
+
+fn revoked() -> Change {
+    let key = secret::<Dispatcher>(14).public();
+    Change::Revoke(RevokedKey { key })
+}
+
+fn restored() -> Change {
+    let audit = secret::<Audit>(13);
+    let checkpoint = Checkpoint::new("b/audit", 3, [7; 32]).unwrap();
+    Change::Restored(RestoredTrail {
+        at: NOW,
+        vkey: Vkey::new("b/audit", audit.public()).unwrap().to_string(),
+        note: SignedCheckpoint::sign(checkpoint, &[&audit]).to_string(),
+    })
+}
+
 /// Every kind that is signed, and how many checks it has.
 fn signed_messages() -> Vec<(&'static str, Vec<u8>)> {
     let forwarded = News::Forwarded(protocol::report::Forwarded {
@@ -113,6 +134,8 @@ fn signed_messages() -> Vec<(&'static str, Vec<u8>)> {
             request(Proof::HostKey(succession().into())),
         ),
         ("succession", succession()),
+        ("dispatcher's statement", statement(revoked())),
+        ("dispatcher's statement", statement(restored())),
     ]
 }
 
