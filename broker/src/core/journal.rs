@@ -12,6 +12,8 @@
 //! The checksum covers the length too, and each record carries its own offset: a record that was moved, repeated or cut
 //! never decodes as another. Offsets are consecutive integers.
 //!
+//! In the last segment zeros may follow, prepared for what comes: no record has the length zero. A sealed one ends with its last record.
+//!
 //! Segments of version 1 are written by appending, and of version 2 by rewriting what was appended before, without what had to go:
 //! such a one accounts for every offset from its first up to its end, by a record or by a marker ([`removed`]). The serial counts how
 //! often. The one flag, 1, says that of an event's payload only the signed head is left.

@@ -32,7 +32,7 @@ pub use rewrite::{Fate, Gone};
 
 use crate::core::histogram::Histogram;
 use crate::core::journal::{self, EncodeError, Entry};
-use crate::shell::room::Room;
+use crate::shell::{confirm::Canary, room::Room};
 use anyhow::Context as _;
 use catalog::Catalog;
 use std::path::Path;
@@ -196,7 +196,8 @@ impl Journal {
             budget: Arc::clone(&budget),
             durability,
             sizes,
-            ahead: ahead::Ahead::default(),
+            ahead: ahead::Ahead::new(durability),
+            canary: Canary::new(catalog.dir()).context("open journal")?,
         };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())

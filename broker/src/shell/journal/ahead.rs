@@ -1,13 +1,17 @@
 //! Room on the disk, taken before anything is written: a write that finds none would end the journal, and what it carries was accepted
 //! already.
+//!
+//! Where each commit is synced, the room is filled with zeros too. A sync of bytes that only take the place of others writes those bytes;
+//! one of a file that grew has the file system commit its own journal besides, which costs half as much again (`benches/macro.sh durable`).
 
-use std::fs::File;
+use std::{fs::File, os::unix::fs::FileExt as _};
 
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
 };
 
+use super::Durability;
 use crate::shell::room::Room;
 
 /// How far ahead of what is written room is taken, in bytes. Once nobody may fill the journal any more, some hundred commands to stop
@@ -15,8 +19,9 @@ use crate::shell::room::Room;
 const AHEAD_BYTES: u64 = 256 * 1024;
 
 /// How far room has been taken in the segment that is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ahead {
+    durability: Durability,
     /// The segment, by its first offset.
     first: u64,
     to_bytes: u64,
@@ -25,11 +30,20 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Takes room for what is to be written at `from` in the segment `first`, out of the ballast if there is no other. The length of
-    /// the file stays what it is: recovery goes by it.
+    pub(super) const fn new(durability: Durability) -> Self {
+        Self {
+            durability,
+            first: 0,
+            to_bytes: 0,
+            is_unable: false,
+        }
+    }
+
+    /// Takes room for what is to be written at `from` in the segment `first`, out of the ballast if there is no other. What is past that
+    /// reads as zeros, if it reads as anything.
     ///
     /// # Errors
-    /// There is none. Nothing was written.
+    /// There is none, or the disk refuses. Nothing was written but zeros.
     pub(super) fn take(
         &mut self,
         file: &File,
@@ -46,7 +60,10 @@ impl Ahead {
         while self.to_bytes < end && !self.is_unable {
             let wanted = end.saturating_add(AHEAD_BYTES);
             match fallocate(file, FallocateFlags::KEEP_SIZE, from, wanted - from) {
-                Ok(()) => self.to_bytes = wanted,
+                Ok(()) => {
+                    self.to_bytes = wanted;
+                    self.fill(file, end)?;
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::NOSPC | Errno::DQUOT) if ballast.is_some_and(Room::give_way) => {}
                 Err(Errno::NOSPC | Errno::DQUOT) => {
@@ -57,5 +74,16 @@ impl Ahead {
             }
         }
         Ok(())
+    }
+
+    /// Fills what was taken past `end` with zeros.
+    fn fill(&self, file: &File, end: u64) -> anyhow::Result<()> {
+        match self.durability {
+            Durability::Os => Ok(()),
+            Durability::Fsync => {
+                let zeros = vec![0; usize::try_from(self.to_bytes.saturating_sub(end))?];
+                Ok(file.write_all_at(&zeros, end)?)
+            }
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Recovered {
 enum Tail {
     /// Nothing.
     Clean,
+    /// Zeros, which nothing was written over yet.
+    Prepared,
     /// A write that a crash cut short. It was never acknowledged.
     Torn,
     /// Something that was whole once. It stays where it is, and writing goes on in a new segment from `resume` on, an
@@ -172,6 +174,7 @@ fn resume(catalog: &Catalog, first: u64) -> anyhow::Result<Active> {
     let (next, tail) = examine(catalog, first, &mut scan, bytes)?;
     match tail {
         Tail::Clean => {}
+        Tail::Prepared => file.set_len(scan.position()).with_context(what)?,
         Tail::Torn => cut(dir, scan.file(), &file, next, scan.position()..bytes)?,
         Tail::Damaged { resume } => {
             tracing::warn!(
@@ -223,21 +226,29 @@ fn examine(
 
 /// What are these bytes, which begin at `position` and fail as the record `expected`?
 fn judge(rest: &[u8], position: u64, expected: u64, error: DecodeError) -> Tail {
+    let prepared = rest.iter().rev().take_while(|&&byte| byte == 0).count();
+    if prepared == rest.len() {
+        return Tail::Prepared;
+    }
+    let written = rest.len() - prepared;
     if let Some((last, after)) = journal::last_record_in(rest, expected) {
         // At least one offset on, and past whatever the bytes after the last record may have been.
         return Tail::Damaged {
             resume: last
                 .saturating_add(1)
-                .saturating_add(journal::records_max(after)),
+                .saturating_add(journal::records_max(after.saturating_sub(prepared))),
         };
     }
+    // Of what is behind the record that stands there, zeros say nothing.
+    let length = journal::frame_len(rest).unwrap_or(rest.len());
+    let record = rest.get(..length).unwrap_or(rest);
     match error {
         DecodeError::Incomplete | DecodeError::Length => Tail::Torn,
-        DecodeError::Checksum | DecodeError::Content if has_unwritten_sector(rest, position) => {
+        DecodeError::Checksum | DecodeError::Content if has_unwritten_sector(record, position) => {
             Tail::Torn
         }
         DecodeError::Checksum | DecodeError::Content => Tail::Damaged {
-            resume: expected.saturating_add(journal::records_max(rest.len())),
+            resume: expected.saturating_add(journal::records_max(written.max(record.len()))),
         },
     }
 }

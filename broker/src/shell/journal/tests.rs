@@ -1,6 +1,7 @@
 //! Tests of `journal`.
 
 mod live;
+mod prepared;
 mod retention;
 
 use super::*;

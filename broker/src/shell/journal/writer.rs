@@ -6,7 +6,7 @@ use super::promise::{Promise, wake_all};
 use super::tail::Commit;
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
-use crate::shell::{clock, confirm::confirm, room::Room};
+use crate::shell::{clock, confirm::Canary, room::Room};
 use anyhow::Context as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -49,6 +49,13 @@ pub(super) struct Active {
     pub(super) next: u64,
 }
 
+impl Active {
+    /// Takes off what is prepared and not written.
+    fn cut(&self) -> std::io::Result<()> {
+        self.file.set_len(self.end_bytes)
+    }
+}
+
 /// What others may know of the writer.
 #[derive(Debug, Default)]
 pub(super) struct Status {
@@ -81,6 +88,8 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) sizes: Sizes,
     pub(super) ahead: Ahead,
+    /// Asked after each sync. To ask the segment would have the file system commit its journal for it.
+    pub(super) canary: Canary,
 }
 
 impl Writer {
@@ -121,6 +130,8 @@ impl Writer {
                 }
             }
         }
+        // Only for whoever looks at the file: recovery takes it off too.
+        let _ = self.active.cut();
     }
 
     /// Make `jobs` durable, all or none; the first offset of each.
@@ -128,6 +139,11 @@ impl Writer {
         let is_asked = self.status.roll.swap(false, Ordering::Relaxed);
         let is_due = is_asked && self.active.next > self.active.first;
         if is_due || self.active.end_bytes >= self.sizes.segment_bytes {
+            // A sealed segment ends with its last record.
+            self.active
+                .cut()
+                .and_then(|()| self.active.file.sync_all())
+                .context("seal journal segment")?;
             self.active = recover::start(&self.catalog, self.active.next)?;
             self.drop_oldest();
         }
@@ -155,7 +171,7 @@ impl Writer {
             .file
             .write_all_at(&buffer, self.active.end_bytes)
             .context("write journal")?;
-        self.sync(self.active.end_bytes)?;
+        self.sync()?;
         let (first, bytes) = (self.active.next, super::segment::length(buffer.len()));
         self.active.end_bytes += bytes;
         self.active.next = next;
@@ -201,8 +217,7 @@ impl Writer {
         }
     }
 
-    /// Makes durable what was written at `at`.
-    fn sync(&self, at: u64) -> anyhow::Result<()> {
+    fn sync(&self) -> anyhow::Result<()> {
         match self.durability {
             Durability::Os => return Ok(()),
             Durability::Fsync => {}
@@ -210,7 +225,9 @@ impl Writer {
         let start = clock::mono();
         self.active.file.sync_data().context("sync journal")?;
         let took = clock::mono() - start;
-        confirm(&self.active.file, at).context("confirm that the journal was synced")?;
+        self.canary
+            .confirm()
+            .context("confirm that the journal was synced")?;
         self.status.count(|stats| {
             stats.fsyncs += 1;
             let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
