@@ -392,14 +392,15 @@ impl Plane {
         }
     }
 
-    /// Takes batches of a sandbox's events; answers for each, in their order, when all of them are durable.
+    /// Takes batches of a sandbox's events, whose stream's id is at hand; answers for each, in their order, when all of them are durable.
     pub async fn accept_events(
         &self,
         host: &HostId,
         sandbox: &SandboxId,
+        stream: [u8; 16],
         payloads: &[Vec<u8>],
     ) -> Vec<Accepted> {
-        self.take_events(host, sandbox, payloads).await
+        self.take_events(host, sandbox, stream, payloads).await
     }
 
     /// Takes a host's report; answers when it is durable and the store has followed it.

@@ -4,7 +4,7 @@
 //! number of another and a different head is a fork, and is refused. What the table has forgotten counts as new: a batch
 //! stored twice is harmless, since readers go by its number, and one acknowledged but not stored would be lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use protocol::limits::HEADS_REMEMBERED;
 
@@ -40,8 +40,42 @@ pub struct StreamTable {
 struct Stream {
     /// When it was last heard.
     tick: u64,
-    /// By epoch and number; the greatest are kept.
-    heads: BTreeMap<(u64, u64), [u8; 32]>,
+    /// By epoch and number, ascending; the greatest are kept. Mostly one is added at the end.
+    heads: VecDeque<((u64, u64), [u8; 32])>,
+}
+
+impl Stream {
+    fn observe(&mut self, number: (u64, u64), head_hash: [u8; 32], heads_max: usize) -> Sighting {
+        let is_next = self.heads.back().is_none_or(|(last, _)| *last < number);
+        let place = match is_next {
+            true => Err(self.heads.len()),
+            false => self
+                .heads
+                .binary_search_by_key(&number, |(number, _)| *number),
+        };
+        match place {
+            Ok(at)
+                if self
+                    .heads
+                    .get(at)
+                    .is_some_and(|(_, seen)| *seen == head_hash) =>
+            {
+                Sighting::Redelivery
+            }
+            Ok(_) => Sighting::Fork,
+            // Behind all that are kept, and there is no room for more.
+            Err(0) if self.heads.len() >= heads_max => Sighting::New,
+            Err(at) => {
+                let is_full = self.heads.len() >= heads_max;
+                if is_full {
+                    self.heads.pop_front();
+                }
+                self.heads
+                    .insert(at - usize::from(is_full), (number, head_hash));
+                Sighting::New
+            }
+        }
+    }
 }
 
 impl Default for StreamTable {
@@ -88,16 +122,7 @@ impl StreamTable {
             return Sighting::New;
         };
         stream.tick = tick;
-        match stream.heads.get(&(epoch, batch)) {
-            Some(seen) if *seen == head_hash => return Sighting::Redelivery,
-            Some(_) => return Sighting::Fork,
-            None => {}
-        }
-        stream.heads.insert((epoch, batch), head_hash);
-        if stream.heads.len() > heads_max {
-            stream.heads.pop_first();
-        }
-        Sighting::New
+        stream.observe((epoch, batch), head_hash, heads_max)
     }
 
     /// The sandbox is gone and its stream is closed.

@@ -67,9 +67,10 @@ impl Plane {
         &self,
         host: &HostId,
         sandbox: &SandboxId,
+        stream: [u8; 16],
         payloads: &[Vec<u8>],
     ) -> Vec<Accepted> {
-        let (stream, time) = (stream::stream_id(host, sandbox), self.now());
+        let time = self.now();
         let marked: Vec<_> = payloads
             .iter()
             .map(|payload| {

@@ -258,7 +258,9 @@ fn audit_names(plane: &Plane) -> Vec<String> {
 }
 
 async fn accept(plane: &Plane, sandbox: &SandboxId, payload: Vec<u8>) -> Accepted {
-    let accepted = plane.accept_events(&edge(), sandbox, &[payload]).await;
+    let accepted = plane
+        .accept_events(&edge(), sandbox, stream_id(&edge(), sandbox), &[payload])
+        .await;
     let [accepted] = accepted[..] else {
         panic!("one answer for each");
     };
@@ -268,6 +270,7 @@ async fn accept(plane: &Plane, sandbox: &SandboxId, payload: Vec<u8>) -> Accepte
 #[tokio::test]
 async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
     let (_place, plane, _) = enrolled().await;
+    let stream = stream_id(&edge(), &build());
     let mut writer = writer();
     let (one, two) = (batch(&mut writer, b"one"), batch(&mut writer, b"two"));
     let forked = batch(&mut self::writer(), b"other");
@@ -278,7 +281,9 @@ async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
         forked,
         two.clone(),
     ];
-    let accepted = plane.accept_events(&edge(), &build(), &together).await;
+    let accepted = plane
+        .accept_events(&edge(), &build(), stream, &together)
+        .await;
     assert_eq!(
         accepted,
         [
@@ -290,7 +295,9 @@ async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
         ]
     );
     let rubbish = [b"rubbish".to_vec(), Vec::new()];
-    let accepted = plane.accept_events(&edge(), &build(), &rubbish).await;
+    let accepted = plane
+        .accept_events(&edge(), &build(), stream, &rubbish)
+        .await;
     assert_eq!(accepted, [Accepted::Malformed; 2]);
     let payloads: Vec<_> = records(&plane)
         .into_iter()

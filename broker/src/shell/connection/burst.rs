@@ -1,6 +1,8 @@
 //! Publishes that came in one read are stored together: one place in the journal's queue, one look at the table of streams, one promise.
 
-use protocol::topic::Topic;
+use std::sync::Arc;
+
+use protocol::{stream::stream_id, topic::Topic};
 
 use super::pending::Pending;
 use crate::{
@@ -8,10 +10,15 @@ use crate::{
     drive::{Accepted, Plane},
 };
 
+/// Of what is no sandbox's event.
+const NO_STREAM: [u8; 16] = [0; 16];
+
 /// Publishes that are not begun yet. Bounded by what one read holds, and by Receive Maximum.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     publishes: Vec<(Ticket, Target, Vec<u8>)>,
+    /// The topic of events that was published to last, and its stream's id: a connection has one.
+    stream: Option<(Arc<Topic>, [u8; 16])>,
 }
 
 impl Burst {
@@ -32,19 +39,43 @@ impl Burst {
                 tickets.push(ticket);
                 payloads.push(payload);
             }
-            pending.push(tickets, store(plane.clone(), target, payloads));
+            let stream = self.stream(&target);
+            pending.push(tickets, store(plane.clone(), target, stream, payloads));
+        }
+    }
+
+    /// The id of the stream that is published to, if it is one. A hash: it is not made for each publish anew.
+    fn stream(&mut self, target: &Target) -> [u8; 16] {
+        let Target::Own(topic) = target else {
+            return NO_STREAM;
+        };
+        let Topic::Events(host, sandbox) = &**topic else {
+            return NO_STREAM;
+        };
+        match &self.stream {
+            Some((last, id)) if Arc::ptr_eq(last, topic) => *id,
+            Some(_) | None => {
+                let id = stream_id(host, sandbox);
+                self.stream = Some((Arc::clone(topic), id));
+                id
+            }
         }
     }
 }
 
 /// Stores payloads of one topic; what became of each, in their order.
-async fn store(plane: Plane, target: Target, payloads: Vec<Vec<u8>>) -> Vec<Accepted> {
+async fn store(
+    plane: Plane,
+    target: Target,
+    stream: [u8; 16],
+    payloads: Vec<Vec<u8>>,
+) -> Vec<Accepted> {
     let topic = match target {
         Target::Own(topic) => topic,
         Target::Bench(topic) => return plane.accept_bench(&topic, &payloads).await,
     };
     match &*topic {
-        Topic::Events(host, sandbox) => plane.accept_events(host, sandbox, &payloads).await,
+        Topic::Events(host, sandbox) => plane.accept_events(host, sandbox, stream, &payloads).await,
         Topic::Reports(host) => {
             let mut accepted = Vec::new();
             for payload in payloads {

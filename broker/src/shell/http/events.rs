@@ -364,18 +364,22 @@ struct Step {
 
 /// Reads on, away from the runtime's threads.
 async fn read(plane: &Plane, mut cursor: journal::Reader) -> anyhow::Result<Step> {
-    let live = cursor.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
-    let (cursor, batch) = match live {
-        Some(batch) => (cursor, batch),
-        None => {
-            let step = tokio::task::spawn_blocking(move || {
-                let batch = cursor.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
-                anyhow::Ok((cursor, batch))
-            });
-            step.await??
-        }
-    };
     let (mut piece, history) = (Vec::new(), plane.history());
+    let live = cursor.give_live(PIECE_RECORDS, PIECE_BYTES, |record| {
+        sse::put_record(&mut piece, &record, history.of(record.offset));
+    });
+    if let Some(live) = live {
+        return Ok(Step {
+            cursor,
+            piece,
+            is_caught_up: live.caught_up,
+        });
+    }
+    let step = tokio::task::spawn_blocking(move || {
+        let batch = cursor.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
+        anyhow::Ok((cursor, batch))
+    });
+    let (cursor, batch) = step.await??;
     for item in &batch.items {
         match item {
             Item::Gap { from, to, causes } => {

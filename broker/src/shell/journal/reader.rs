@@ -247,19 +247,8 @@ impl Reader {
         })
     }
 
-    /// The same from memory alone, if what is next is among the last commits: nothing here blocks. `None`: ask [`Self::next_batch`].
-    pub fn next_live_batch(&mut self, records_max: usize, bytes_max: usize) -> Option<Batch> {
-        let mut items = Vec::new();
-        let give = |record: Record<'_>| items.push(Item::Record(record.into()));
-        let Live { next, caught_up } = self.give_live(records_max, bytes_max, give)?;
-        Some(Batch {
-            items,
-            next,
-            caught_up,
-        })
-    }
-
-    /// The same, each record handed over as it lies there: nothing is copied.
+    /// The same from memory alone, if what is next is among the last commits, each record handed over as it lies there: nothing blocks, and
+    /// nothing is copied. `None`: ask [`Self::next_batch`].
     pub fn give_live(
         &mut self,
         records_max: usize,

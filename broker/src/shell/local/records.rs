@@ -27,7 +27,7 @@ use super::{
 use crate::{
     core::{
         incarnation::History,
-        journal::{ID_BYTES_MAX, RecordKind},
+        journal::{ID_BYTES_MAX, Record, RecordKind},
     },
     drive::{Peer, Plane},
     shell::{
@@ -195,33 +195,45 @@ impl Streaming {
         let mut committed = plane.journal().committed();
         let mut stopping = self.api.stopping.clone();
         let to = self.wanted.to.unwrap_or(u64::MAX);
+        let mut last_bytes = 0;
         while reader.position() < to {
-            let live = reader.next_live_batch(PIECE_RECORDS, PIECE_BYTES);
-            let step = match live {
-                Some(batch) => Ok((reader, batch)),
+            let mut piece = Vec::with_capacity(last_bytes);
+            let live = reader.give_live(PIECE_RECORDS, PIECE_BYTES, |record| {
+                if record.offset < to {
+                    put_record(&mut piece, &record);
+                }
+            });
+            let caught_up = match live {
+                Some(live) => live.caught_up,
                 None => {
                     let read = move |_: &Plane| {
                         let batch = reader.next_batch(PIECE_RECORDS, PIECE_BYTES)?;
                         Ok((reader, batch))
                     };
-                    plane.blocking(read).await
+                    let batch = match plane.blocking(read).await {
+                        Ok((back, batch)) => {
+                            reader = back;
+                            batch
+                        }
+                        Err(error) => {
+                            tracing::error!(
+                                error = format!("{error:#}"),
+                                "the journal cannot be read"
+                            );
+                            return false;
+                        }
+                    };
+                    piece.reserve(batch.items.iter().map(room_for).sum());
+                    let items = batch.items.iter().filter(|item| offset_of(item) < to);
+                    items.for_each(|item| put(&mut piece, item, plane.history()));
+                    batch.caught_up
                 }
             };
-            let (back, batch) = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "the journal cannot be read");
-                    return false;
-                }
-            };
-            reader = back;
-            let mut piece = Vec::with_capacity(batch.items.iter().map(room_for).sum());
-            let items = batch.items.iter().filter(|item| offset_of(item) < to);
-            items.for_each(|item| put(&mut piece, item, plane.history()));
+            last_bytes = piece.len();
             if !piece.is_empty() && !self.give(piece).await {
                 return false;
             }
-            if !batch.caught_up {
+            if !caught_up {
                 continue;
             }
             let next = reader.position();
@@ -300,23 +312,25 @@ fn put(piece: &mut Vec<u8>, item: &Item, history: &History) {
                 record::put(piece, from, UnixMillis(0), Kind::Gap, ("", ""), &hole);
             }
         }
-        Item::Record(record) => {
-            let kind = match record.kind {
-                RecordKind::Event if record.is_purged => Kind::Head,
-                RecordKind::Event => Kind::Batch,
-                RecordKind::Report => Kind::Report,
-                RecordKind::Command => Kind::Command,
-                // In a partition of its own.
-                RecordKind::Bench => return,
-            };
-            record::put(
-                piece,
-                record.offset,
-                UnixMillis(record.time_ms),
-                kind,
-                (&record.host, record.sandbox.as_deref().unwrap_or_default()),
-                &record.payload,
-            );
-        }
+        Item::Record(record) => put_record(piece, &record.as_record()),
     }
+}
+
+fn put_record(piece: &mut Vec<u8>, record: &Record<'_>) {
+    let kind = match record.kind {
+        RecordKind::Event if record.is_purged => Kind::Head,
+        RecordKind::Event => Kind::Batch,
+        RecordKind::Report => Kind::Report,
+        RecordKind::Command => Kind::Command,
+        // In a partition of its own.
+        RecordKind::Bench => return,
+    };
+    record::put(
+        piece,
+        record.offset,
+        UnixMillis(record.time_ms),
+        kind,
+        (record.host, record.sandbox.unwrap_or_default()),
+        record.payload,
+    );
 }

@@ -7,7 +7,7 @@ fn read_live(journal: &Journal, from: u64, filter: &Filter) -> (Vec<Item>, usize
     let mut reader = journal.reader(from, filter.clone());
     let (mut items, mut live) = (Vec::new(), 0);
     loop {
-        let batch = match reader.next_live_batch(3, 1_000) {
+        let batch = match next_live(&mut reader, 3, 1_000) {
             Some(batch) => {
                 live += batch.items.len();
                 batch
@@ -20,6 +20,18 @@ fn read_live(journal: &Journal, from: u64, filter: &Filter) -> (Vec<Item>, usize
             return (items, live);
         }
     }
+}
+
+/// What [`Reader::give_live`] gives, kept.
+fn next_live(reader: &mut Reader, records_max: usize, bytes_max: usize) -> Option<Batch> {
+    let mut items = Vec::new();
+    let give = |record: journal::Record<'_>| items.push(Item::Record(record.into()));
+    let Live { next, caught_up } = reader.give_live(records_max, bytes_max, give)?;
+    Some(Batch {
+        items,
+        next,
+        caught_up,
+    })
 }
 
 fn read_disk(journal: &Journal, from: u64, filter: &Filter) -> Vec<Item> {
