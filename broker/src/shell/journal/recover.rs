@@ -263,7 +263,7 @@ fn has_unwritten_sector(rest: &[u8], position: u64) -> bool {
         .any(|sector| sector.iter().all(|&byte| byte == 0))
 }
 
-/// Cut a torn tail off, after setting its bytes aside.
+/// Cut a torn tail off, after setting its bytes aside, all but the sectors of zeros at their end.
 fn cut(
     dir: &Path,
     from: &File,
@@ -276,7 +276,11 @@ fn cut(
         bytes = tail.end - tail.start,
         "cut a torn tail off the journal"
     );
-    segment::set_aside(dir, expected, &read(from, tail.clone())?)?;
+    let mut bytes = read(from, tail.clone())?;
+    let written = bytes.iter().rposition(|&byte| byte != 0);
+    let sector = usize::try_from(SECTOR_BYTES)?;
+    bytes.truncate(written.map_or(0, |last| last + 1).next_multiple_of(sector));
+    segment::set_aside(dir, expected, &bytes)?;
     file.set_len(tail.start)
         .and_then(|()| file.sync_all())
         .context("cut torn tail")

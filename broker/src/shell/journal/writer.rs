@@ -139,11 +139,7 @@ impl Writer {
         let is_asked = self.status.roll.swap(false, Ordering::Relaxed);
         let is_due = is_asked && self.active.next > self.active.first;
         if is_due || self.active.end_bytes >= self.sizes.segment_bytes {
-            // A sealed segment ends with its last record.
-            self.active
-                .cut()
-                .and_then(|()| self.active.file.sync_all())
-                .context("seal journal segment")?;
+            self.seal().context("seal journal segment")?;
             self.active = recover::start(&self.catalog, self.active.next)?;
             self.drop_oldest();
         }
@@ -197,6 +193,17 @@ impl Writer {
             },
         );
         Ok(offsets)
+    }
+
+    /// A sealed segment ends with its last record, before there is one behind it.
+    fn seal(&self) -> std::io::Result<()> {
+        match self.durability {
+            Durability::Os => Ok(()), // Nothing was prepared.
+            Durability::Fsync => {
+                self.active.cut()?;
+                self.active.file.sync_all()
+            }
+        }
     }
 
     /// Gives back what is past the size that is kept. A file that cannot be removed is found again at the next start.
