@@ -154,11 +154,13 @@ fn sync_name(path: &Path) -> io::Result<()> {
 /// A request that has to begin a transaction fails from the abort on: here, for room that the file has already.
 fn confirm(file: &File) -> io::Result<()> {
     use rustix::{fs::FallocateFlags, io::Errno};
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, 1) {
-        Ok(()) => Ok(()),
-        // No room, no such request, or a signal came: none says that the sync failed.
-        Err(Errno::NOSPC | Errno::DQUOT | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+    loop {
+        return match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, 1) {
+            // That there is no room, or no such request, does not say that the sync failed.
+            Ok(()) | Err(Errno::NOSPC | Errno::DQUOT | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
     }
 }
 
