@@ -262,11 +262,7 @@ impl Draft {
         std::fs::rename(&self.draft, &self.place)
             .with_context(|| format!("write bundle {}", self.place.display()))?;
         self.done.set(true);
-        match self.place.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => place::sync_dir(Path::new(".")),
-            Some(parent) => place::sync_dir(parent),
-            None => Ok(()),
-        }
+        place::sync_dir(place::directory_of(&self.place))
     }
 }
 

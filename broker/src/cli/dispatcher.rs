@@ -152,15 +152,12 @@ async fn init(context: &Context, args: &InitArgs) -> anyhow::Result<u8> {
 
 /// Makes a key file, which must not exist.
 fn make_key(path: &Path) -> anyhow::Result<Public<Dispatcher>> {
-    if let Some(directory) = path.parent() {
-        place::make_private_dir(directory)?;
-    }
+    let directory = place::directory_of(path);
+    place::make_private_dir(directory)?;
     let seed = Zeroizing::new(order::random::<32>()?);
     let key = Secret::<Dispatcher>::from_seed(&seed);
     place::write_new(path, 0o600, key.to_file_text().as_bytes())?;
-    if let Some(directory) = path.parent() {
-        place::sync_dir(directory)?;
-    }
+    place::sync_dir(directory)?;
     Ok(key.public())
 }
 

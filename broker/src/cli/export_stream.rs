@@ -20,7 +20,7 @@ use super::{
     Context,
     api::{self, HostKey},
     follow::{Query, Records},
-    known_hosts, verify_stream,
+    known_hosts, place, verify_stream,
 };
 use crate::{core::span::Moment, shell::clock};
 
@@ -116,7 +116,7 @@ pub(super) async fn export(
 ) -> anyhow::Result<Exported> {
     let exporting = || format!("export to {}", file.display());
     anyhow::ensure!(
-        !super::place::is_taken(file),
+        !place::is_taken(file),
         "{}: a file is there already",
         exporting()
     );
@@ -152,11 +152,7 @@ pub(super) async fn export(
         is_part: part.is_some(),
     };
     let mut check = Check::new(opening, chain.anchor, None);
-    let directory = match file.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let new = tempfile::NamedTempFile::new_in(directory).with_context(exporting)?;
+    let new = tempfile::NamedTempFile::new_in(place::directory_of(file)).with_context(exporting)?;
     let mut writer = BufWriter::new(new);
     let wanted = Query {
         from: part.unwrap_or(whole.from),

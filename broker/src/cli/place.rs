@@ -99,13 +99,14 @@ pub(crate) fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> anyhow::Result<
 pub(crate) fn write_token(path: &Path, token: &str) -> anyhow::Result<()> {
     let text = Zeroizing::new(format!("{token}\n"));
     write_new(path, 0o600, text.as_bytes())?;
-    match path
-        .parent()
+    sync_dir(directory_of(path))
+}
+
+/// The directory that holds `path`: of a bare name, the one that this program was started in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        Some(parent) => sync_dir(parent),
-        None => sync_dir(Path::new(".")),
-    }
+        .unwrap_or_else(|| Path::new("."))
 }
 
 /// Waits until the names in a directory are on the disk.
@@ -118,6 +119,13 @@ pub(crate) fn sync_dir(path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_directory_that_the_program_was_started_in() {
+        for (path, directory) in [("key", "."), ("a/key", "a"), ("/key", "/"), ("./key", ".")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory));
+        }
+    }
 
     fn environment() -> Environment {
         Environment {

@@ -137,8 +137,5 @@ fn put_in_place(next: &Path, path: &Path) -> anyhow::Result<()> {
         let (next, path) = (next.display(), path.display());
         format!("the new key is in force, and in {next}: move it to {path}")
     })?;
-    match path.parent() {
-        Some(directory) => place::sync_dir(directory),
-        None => Ok(()),
-    }
+    place::sync_dir(place::directory_of(path))
 }
