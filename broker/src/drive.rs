@@ -27,6 +27,7 @@ mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::RandomState,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
@@ -45,7 +46,7 @@ use crate::{
     core::{
         access::Accounts as AccessAccounts,
         challenge::Challenges,
-        dedup::StreamTable,
+        dedup::{Fingerprints, StreamTable},
         disclosed::Disclosed,
         exchange::HostKey,
         hosts::HostState,
@@ -223,6 +224,8 @@ struct Inner {
     /// Whenever these are others.
     access_changed: watch::Sender<()>,
     disclosed: Mutex<Disclosed>,
+    /// What stands for batches and reports in the tables.
+    fingerprints: Fingerprints,
     tables: Mutex<Tables>,
     presence: Mutex<Presence>,
     /// When each host was last heard, since this start or by the journal.
@@ -314,6 +317,7 @@ impl Plane {
             ),
             access_changed: watch::Sender::default(),
             disclosed: Mutex::default(),
+            fingerprints: Fingerprints::new(RandomState::new()),
             tables: Mutex::default(),
             presence: Mutex::default(),
             seen: Mutex::default(),

@@ -16,8 +16,10 @@ use crate::{
     key::{KeyId, Public, Role, Secret},
 };
 
-/// `alg` Ed25519, −19, as CBOR.
-const ALG_ED25519: u8 = 0x32;
+/// How every protected header begins: a map of three, `1: -19` (`alg` Ed25519), `4:` (`kid`), eight bytes.
+const PROTECTED_FRONT: [u8; 5] = [0xa3, 0x01, 0x32, 0x04, 0x48];
+/// Header label 16, `typ`.
+const TYP: u64 = 16;
 /// Header label 13, `kcwt`: a CWT that holds the signer's key.
 const KCWT: u64 = 13;
 
@@ -272,18 +274,22 @@ fn read<'a>(reader: &mut Reader<'a>, typ: Typ, parent_allowed: bool) -> Option<E
     })
 }
 
+/// What [`put_protected`] writes, and nothing else: the reader takes only the shortest form of each item.
 fn read_protected(bytes: &[u8], typ: Typ) -> Option<KeyId> {
-    let kid: KeyId = bytes.get(5..13)?.try_into().ok()?;
-    let mut expected = Vec::with_capacity(64);
-    put_protected(&mut expected, typ, &kid);
-    (expected == bytes).then_some(kid)
+    let (kid, rest) = bytes.strip_prefix(&PROTECTED_FRONT)?.split_first_chunk()?;
+    let mut reader = Reader::new(rest);
+    let is_typ = reader.uint()? == TYP
+        && match typ {
+            Typ::Number(number) => reader.uint()? == number,
+            Typ::Text(text) => reader.text().ok()? == text,
+        };
+    (is_typ && reader.rest().is_empty()).then_some(*kid)
 }
 
 fn put_protected(out: &mut Vec<u8>, typ: Typ, kid: &KeyId) {
-    head::put_map(out, 3);
-    out.extend([0x01, ALG_ED25519, 0x04]);
-    head::put_bytes(out, kid);
-    head::put_uint(out, 16);
+    out.extend_from_slice(&PROTECTED_FRONT);
+    out.extend_from_slice(kid);
+    head::put_uint(out, TYP);
     match typ {
         Typ::Number(number) => head::put_uint(out, number),
         Typ::Text(text) => head::put_text(out, text),

@@ -167,8 +167,8 @@ pub enum BatchError {
 pub struct Batch<'a> {
     /// What it says of itself.
     pub head: Head,
-    /// BLAKE3 of the signed head, which the next one names.
-    pub head_hash: [u8; 32],
+    /// The signed head, as it travelled.
+    pub head_bytes: &'a [u8],
     /// The events, as they travelled.
     pub body: &'a [u8],
     envelope: Envelope<'a>,
@@ -223,10 +223,16 @@ impl<'a> Batch<'a> {
         }
         Ok(Self {
             head,
-            head_hash: *blake3::hash(head_bytes).as_bytes(),
+            head_bytes,
             body,
             envelope,
         })
+    }
+
+    /// BLAKE3 of the signed head, which the next one names.
+    #[must_use]
+    pub fn head_hash(&self) -> [u8; 32] {
+        *blake3::hash(self.head_bytes).as_bytes()
     }
 
     /// Which key its head says signed it: a hint.
@@ -388,7 +394,7 @@ impl Verifier {
     /// [`StreamError`]; the verifier stays where it was.
     pub fn check<'a>(&mut self, payload: &'a [u8]) -> Result<Verdict<'a>, StreamError> {
         let batch = Batch::parse(payload)?;
-        if self.seen.heads.contains(&batch.head_hash) {
+        if self.seen.heads.contains(&batch.head_hash()) {
             return Ok(Verdict::Again);
         }
         self.judge(&batch)?;
@@ -403,7 +409,7 @@ impl Verifier {
     /// [`StreamError`]; the verifier stays where it was.
     pub fn check_head(&mut self, head: &[u8]) -> Result<Verdict<'static>, StreamError> {
         let batch = Batch::parse_head(head)?;
-        if self.seen.heads.contains(&batch.head_hash) {
+        if self.seen.heads.contains(&batch.head_hash()) {
             return Ok(Verdict::Again);
         }
         self.judge(&batch)?;
@@ -452,9 +458,10 @@ impl Verifier {
         self.epoch = head.epoch;
         self.next_batch = head.batch.saturating_add(1);
         self.next_event = head.first.saturating_add(head.count);
-        self.previous = batch.head_hash;
+        let hash = batch.head_hash();
+        self.previous = hash;
         self.closed = head.closing.is_some();
-        self.seen.insert(batch.head_hash);
+        self.seen.insert(hash);
     }
 
     /// Checks the next payload of a part of a stream: what came before its first batch is taken as that one's head has it. None: it comes

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Accepted, Plane, clerk::Note, lock};
 use crate::{
     core::{
-        dedup::Sighting,
+        dedup::{Fingerprints, Sighting},
         journal::{Entry, RecordKind},
     },
     shell::{
@@ -30,34 +30,33 @@ const ROOM_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct BatchMark {
     pub(super) epoch: u64,
     pub(super) batch: u64,
-    pub(super) head_hash: [u8; 32],
+    pub(super) fingerprint: u64,
 }
 
 impl BatchMark {
-    /// Reads a batch's head, strictly, and that it belongs to this sandbox.
-    pub(super) fn read(host: &HostId, sandbox: &SandboxId, payload: &[u8]) -> Option<Self> {
-        Self::of_stream(&stream::stream_id(host, sandbox), payload)
-    }
-
-    /// The same, for who has the sandbox's stream at hand.
-    fn of_stream(stream: &[u8], payload: &[u8]) -> Option<Self> {
-        Self::of(stream, &Batch::parse(payload).ok()?)
+    /// Reads a batch's head, strictly, and that it belongs to this stream.
+    pub(super) fn read(
+        fingerprints: &Fingerprints,
+        stream: &[u8; 16],
+        payload: &[u8],
+    ) -> Option<Self> {
+        Self::of(fingerprints, stream, &Batch::parse(payload).ok()?)
     }
 
     /// The same for a head whose body was purged.
-    pub(super) fn read_head(host: &HostId, sandbox: &SandboxId, head: &[u8]) -> Option<Self> {
-        let stream = stream::stream_id(host, sandbox);
-        Self::of(&stream, &Batch::parse_head(head).ok()?)
+    pub(super) fn read_head(
+        fingerprints: &Fingerprints,
+        stream: &[u8; 16],
+        head: &[u8],
+    ) -> Option<Self> {
+        Self::of(fingerprints, stream, &Batch::parse_head(head).ok()?)
     }
 
-    fn of(stream: &[u8], batch: &Batch<'_>) -> Option<Self> {
-        if *batch.head.stream != *stream {
-            return None;
-        }
-        Some(Self {
+    fn of(fingerprints: &Fingerprints, stream: &[u8; 16], batch: &Batch<'_>) -> Option<Self> {
+        (*batch.head.stream == *stream).then(|| Self {
             epoch: batch.head.epoch,
             batch: batch.head.batch,
-            head_hash: batch.head_hash,
+            fingerprint: fingerprints.of(batch.head_bytes),
         })
     }
 }
@@ -74,7 +73,7 @@ impl Plane {
         let marked: Vec<_> = payloads
             .iter()
             .map(|payload| {
-                let mark = BatchMark::of_stream(&stream, payload)?;
+                let mark = BatchMark::read(&self.inner.fingerprints, &stream, payload)?;
                 let entry = entry(RecordKind::Event, (host, Some(sandbox)), time, payload);
                 Some((mark, entry))
             })
@@ -109,7 +108,7 @@ impl Plane {
                         sandbox.as_str(),
                         mark.epoch,
                         mark.batch,
-                        mark.head_hash,
+                        mark.fingerprint,
                     );
                     match seen {
                         Sighting::New if slot.push(entry).is_err() => Accepted::Failed,
@@ -153,14 +152,16 @@ impl Plane {
             return Accepted::Busy;
         }
         let report = verified.into_value();
-        let hash = *blake3::hash(&payload).as_bytes();
+        let fingerprint = self.inner.fingerprints.of(&payload);
         let time = self.now();
         let sandbox = report.news.sandbox();
         let entry = entry(RecordKind::Report, (host, sandbox), time, &payload);
         // A container can leave anything in its spool. Only what is a batch of its own is filed; the report is kept either way.
         let wrapped = match &report.news {
             News::Forwarded(forwarded) => {
-                BatchMark::read(host, &forwarded.sandbox, &forwarded.batch).map(|mark| {
+                let stream = stream::stream_id(host, &forwarded.sandbox);
+                let mark = BatchMark::read(&self.inner.fingerprints, &stream, &forwarded.batch);
+                mark.map(|mark| {
                     let whose = (host, Some(&forwarded.sandbox));
                     (
                         mark,
@@ -186,7 +187,7 @@ impl Plane {
             let mut tables = lock(&self.inner.tables);
             match tables
                 .reports
-                .observe(host.as_str(), "", generation, report.number, hash)
+                .observe(host.as_str(), "", generation, report.number, fingerprint)
             {
                 Sighting::New => {
                     let mut pushed = slot.push(&entry);
@@ -197,7 +198,7 @@ impl Plane {
                             sandbox,
                             mark.epoch,
                             mark.batch,
-                            mark.head_hash,
+                            mark.fingerprint,
                         ) == Sighting::New
                     {
                         pushed = pushed.and_then(|()| slot.push(entry));

@@ -6,6 +6,7 @@ use protocol::{
     id::{HostId, SandboxId},
     report::{News, Report},
     signed::{self, Envelope, Message as _},
+    stream::stream_id,
     time::UnixMillis,
 };
 
@@ -62,9 +63,13 @@ impl Plane {
                     .sandbox
                     .as_deref()
                     .and_then(|sandbox| SandboxId::new(sandbox).ok());
-                let mark = sandbox.as_ref().and_then(|id| match record.is_purged {
-                    false => BatchMark::read(&host, id, &record.payload),
-                    true => BatchMark::read_head(&host, id, &record.payload),
+                let mark = sandbox.as_ref().and_then(|id| {
+                    let fingerprints = &self.inner.fingerprints;
+                    let stream = stream_id(&host, id);
+                    match record.is_purged {
+                        false => BatchMark::read(fingerprints, &stream, &record.payload),
+                        true => BatchMark::read_head(fingerprints, &stream, &record.payload),
+                    }
                 });
                 if let (Some(sandbox), Some(mark)) = (sandbox, mark) {
                     tables.events.observe(
@@ -72,7 +77,7 @@ impl Plane {
                         sandbox.as_str(),
                         mark.epoch,
                         mark.batch,
-                        mark.head_hash,
+                        mark.fingerprint,
                     );
                 }
                 Ok(())
@@ -108,10 +113,14 @@ impl Plane {
         let keys = self.report_keys(host);
         // One that an older key signed would not be taken again either.
         if let Some(key) = keys.iter().find(|key| Ok(key.key.id()) == kid) {
-            let hash = *blake3::hash(&record.payload).as_bytes();
-            tables
-                .reports
-                .observe(host.as_str(), "", key.generation, report.number, hash);
+            let fingerprint = self.inner.fingerprints.of(&record.payload);
+            tables.reports.observe(
+                host.as_str(),
+                "",
+                key.generation,
+                report.number,
+                fingerprint,
+            );
         }
         if self.host_state(host).is_none() {
             // A store older than the journal: there is nobody to file it under.

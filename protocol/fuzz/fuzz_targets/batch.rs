@@ -111,8 +111,9 @@ fn parse(payload: &[u8]) -> Option<Head> {
         batch.body.as_ptr_range(),
         payload[signed_bytes..].as_ptr_range()
     );
+    assert_eq!(batch.head_bytes, &payload[..signed_bytes]);
     assert_eq!(
-        batch.head_hash,
+        batch.head_hash(),
         *blake3::hash(&payload[..signed_bytes]).as_bytes()
     );
     assert!(Item::read(&payload[..signed_bytes]).is_some());

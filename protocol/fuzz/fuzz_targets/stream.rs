@@ -215,15 +215,11 @@ impl State {
 
     /// The steps of 8.7. What the head and the body are by themselves is `batch`'s to judge.
     fn judge(&mut self, payload: &[u8]) -> Expected {
-        let Ok(Batch {
-            head,
-            head_hash: hash,
-            body,
-            ..
-        }) = Batch::parse(payload)
-        else {
+        let Ok(batch) = Batch::parse(payload) else {
             return Expected::Bad;
         };
+        let hash = batch.head_hash();
+        let Batch { head, body, .. } = batch;
         if self.seen.contains(&hash) {
             return Expected::Again;
         }
@@ -260,7 +256,7 @@ impl State {
         let Ok(batch) = Batch::parse(payload) else {
             return false;
         };
-        self.seen[..forgotten].contains(&batch.head_hash)
+        self.seen[..forgotten].contains(&batch.head_hash())
     }
 
     /// The head that would be next, without events; of the next epoch if the writer started again.

@@ -65,7 +65,12 @@ impl Writer<'_> {
             return self.fail(EncodeError::TooLong);
         }
         let count = vbi_bytes(length);
-        self.out.splice(at..=at, vbi(value).into_iter().take(count));
+        let encoded = vbi(value);
+        let [first, ..] = encoded;
+        match self.out.get_mut(at) {
+            Some(byte) if count == 1 => *byte = first,
+            _ => drop(self.out.splice(at..=at, encoded.into_iter().take(count))),
+        }
     }
 
     pub(super) fn u8(&mut self, value: u8) {
