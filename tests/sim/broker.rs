@@ -345,7 +345,10 @@ impl Broker {
         // The end of its signature tells two reports of one number apart.
         let fingerprint = u64::from_be_bytes(*bytes.last_chunk().unwrap());
         let host = self.host.as_str();
-        match self.streams.observe(host, "", epoch, report.number, fingerprint) {
+        match self
+            .streams
+            .observe(host, "", epoch, report.number, fingerprint)
+        {
             Sighting::New => {
                 self.reports.insert(report.number, bytes.to_vec());
                 if let Some(command) = report.news.settles()

@@ -264,10 +264,7 @@ mod tests {
             assert_eq!(table.observe("a", "b", 1, batch, 1), Sighting::New);
         }
         for batch in 1_000 - 256..1_000 {
-            assert_eq!(
-                table.observe("a", "b", 1, batch, 1),
-                Sighting::Redelivery
-            );
+            assert_eq!(table.observe("a", "b", 1, batch, 1), Sighting::Redelivery);
         }
         assert_eq!(
             table

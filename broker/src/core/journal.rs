@@ -417,12 +417,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
 /// # Errors
 /// [`DecodeError`]: what is wrong with the first, whatever follows it.
 pub fn decode_frame(bytes: &[u8]) -> Result<(Frame<'_>, usize), DecodeError> {
-    let whole = frame_len(bytes)?;
-    let frame = bytes.get(..whole).ok_or(DecodeError::Incomplete)?;
-    let (crc, covered) = frame
-        .split_first_chunk::<4>()
-        .ok_or(DecodeError::Incomplete)?;
-    if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+    let (crc, covered) = split_frame(bytes)?;
+    if crc32c::crc32c(covered) != crc {
         return Err(DecodeError::Checksum);
     }
     let body = covered.get(4..).unwrap_or_default();
@@ -430,7 +426,26 @@ pub fn decode_frame(bytes: &[u8]) -> Result<(Frame<'_>, usize), DecodeError> {
         Some(&removed::KIND) => Removed::decode_body(body).map(Frame::Removed),
         Some(_) | None => decode_body(body).map(Frame::Record),
     };
-    Ok((frame.ok_or(DecodeError::Content)?, whole))
+    Ok((frame.ok_or(DecodeError::Content)?, 4 + covered.len()))
+}
+
+/// The same for a record that this process sealed and has held since. Its checksum, which is for disks, is not computed again.
+///
+/// # Errors
+/// As [`decode`], but for [`DecodeError::Checksum`].
+pub fn decode_held(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
+    let (_, covered) = split_frame(bytes)?;
+    let record = decode_body(covered.get(4..).unwrap_or_default());
+    Ok((record.ok_or(DecodeError::Content)?, 4 + covered.len()))
+}
+
+/// The first frame of `bytes`: its checksum, and what that covers.
+fn split_frame(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+    let frame = bytes
+        .get(..frame_len(bytes)?)
+        .ok_or(DecodeError::Incomplete)?;
+    let (crc, covered) = frame.split_first_chunk().ok_or(DecodeError::Incomplete)?;
+    Ok((u32::from_le_bytes(*crc), covered))
 }
 
 fn decode_body(body: &[u8]) -> Option<Record<'_>> {

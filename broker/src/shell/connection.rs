@@ -213,6 +213,9 @@ where
         if let Some(ending) = self.run_effects().await {
             return Err(ending);
         }
+        if self.input.is_empty() {
+            return Ok(0);
+        }
         let input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
         let now = self.now();
@@ -318,24 +321,9 @@ where
 
     /// What was stored, what was ordered, and what is to be sent.
     fn look_at_work(&mut self, context: &mut Context<'_>) -> bool {
-        let mut is_news = false;
-        let now = clock::mono();
-        let (session, metrics) = (&mut self.session, &self.gate.metrics);
-        let plane = &self.gate.plane;
-        let cork = (plane.journal().cork(), plane.bench().map(Journal::cork));
-        self.pending.poll_all(context, |ticket, accepted| {
-            is_news = true;
-            let outcome = outcome_of(accepted);
-            if outcome == Outcome::Stored {
-                metrics.stored.add();
-            } else {
-                metrics.refuse_packet(outcome.reason());
-            }
-            session.stored(ticket, outcome, now);
-        });
-        drop(cork);
+        let mut is_news = self.look_at_pending(context);
         is_news |= self.look_at_journal(context);
-        self.look_at_place(now);
+        self.look_at_place();
         if let Some(online) = &mut self.online
             && !online.is_told
             && let Poll::Ready(end) = Pin::new(&mut online.seat.end).poll(context)
@@ -365,6 +353,29 @@ where
                 }
             }
         }
+        is_news
+    }
+
+    fn look_at_pending(&mut self, context: &mut Context<'_>) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let mut is_news = false;
+        let now = clock::mono();
+        let (session, metrics) = (&mut self.session, &self.gate.metrics);
+        let plane = &self.gate.plane;
+        let cork = (plane.journal().cork(), plane.bench().map(Journal::cork));
+        self.pending.poll_all(context, |ticket, accepted| {
+            is_news = true;
+            let outcome = outcome_of(accepted);
+            if outcome == Outcome::Stored {
+                metrics.stored.add();
+            } else {
+                metrics.refuse_packet(outcome.reason());
+            }
+            session.stored(ticket, outcome, now);
+        });
+        drop(cork);
         is_news
     }
 

@@ -14,6 +14,7 @@ mod extent;
 mod keep;
 mod promise;
 mod purge;
+mod queue;
 mod reader;
 mod recover;
 mod rewrite;
@@ -35,13 +36,14 @@ use crate::core::journal::{self, EncodeError, Entry};
 use crate::shell::{confirm::Canary, room::Room};
 use anyhow::Context as _;
 use catalog::Catalog;
+use queue::{Job, Outlet, Queue};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use writer::{Job, Status, Writer};
+use writer::{Status, Writer};
 
 /// A segment that has reached this is followed by the next, in bytes: small enough to remove and to recover quickly, large
 /// enough that a busy journal is not thousands of files.
@@ -136,9 +138,8 @@ struct Inner {
     keeping: Mutex<()>,
     /// When the oldest record was accepted, as of the last round of retention.
     oldest_ms: AtomicU64,
-    /// Unbounded by itself: every job holds a part of `budget`, so at most [`QUEUE_BYTES_MAX`] wait in it.
-    queue: Option<mpsc::Sender<Vec<Job>>>,
-    held: Mutex<Held>,
+    /// Every job in it holds a part of `budget`, so at most [`QUEUE_BYTES_MAX`] wait.
+    queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
     /// Freed last, after the thread has ended.
     _lock: std::fs::File,
@@ -188,7 +189,8 @@ impl Journal {
         let catalog = Arc::new(recovered.catalog);
         let status = Arc::new(Status::default());
         let budget = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-        let (queue, jobs) = mpsc::channel();
+        let queue = Arc::new(Queue::default());
+        let outlet = Outlet::new(&queue);
         let writer = Writer {
             active: recovered.active,
             catalog: Arc::clone(&catalog),
@@ -201,7 +203,7 @@ impl Journal {
         };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer.run(&jobs))
+            .spawn(move || writer.run(&outlet))
             .context("start journal thread")?;
         let inner = Inner {
             catalog,
@@ -211,8 +213,7 @@ impl Journal {
             sizes,
             keeping: Mutex::default(),
             oldest_ms: AtomicU64::new(0),
-            queue: Some(queue),
-            held: Mutex::default(),
+            queue,
             thread: Some(thread),
             _lock: recovered.lock,
         };
@@ -270,9 +271,9 @@ impl Journal {
     /// Holds back what is submitted, whoever submits it, until the cork is dropped.
     #[must_use = "it is dropped at once"]
     pub fn cork(&self) -> Cork {
-        self.inner.held().corks += 1;
+        self.inner.queue.cork();
         Cork {
-            inner: Arc::clone(&self.inner),
+            queue: Arc::clone(&self.inner.queue),
         }
     }
 
@@ -341,7 +342,7 @@ fn permits(bytes: usize) -> Option<u32> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.queue.take();
+        self.queue.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -381,18 +382,11 @@ impl Slot {
     pub fn submit(self) -> Ticket {
         let (done, ticket) = promise::promise();
         let job = Job {
-            frames: self.frames,
             records: self.records,
             done,
-            room: self.room,
         };
-        let inner = &self.journal.inner;
-        let mut held = inner.held();
-        held.jobs.push(job);
-        if held.corks == 0 {
-            inner.send(&mut held);
-        }
-        drop(held);
+        let queue = &self.journal.inner.queue;
+        queue.push(&self.frames, job, self.room);
         ticket
     }
 }
@@ -401,34 +395,12 @@ impl Slot {
 /// kept over a wait.
 #[derive(Debug)]
 pub struct Cork {
-    inner: Arc<Inner>,
+    queue: Arc<Queue>,
 }
 
 impl Drop for Cork {
     fn drop(&mut self) {
-        let mut held = self.inner.held();
-        held.corks -= 1;
-        self.inner.send(&mut held);
-    }
-}
-
-/// Jobs on their way to the writer, in the order of their submission.
-#[derive(Debug, Default)]
-struct Held {
-    jobs: Vec<Job>,
-    corks: usize,
-}
-
-impl Inner {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn send(&self, held: &mut Held) {
-        if let (Some(queue), false) = (&self.queue, held.jobs.is_empty()) {
-            // A writer that has ended drops the jobs, and their tickets say that the journal failed.
-            let _ = queue.send(std::mem::take(&mut held.jobs));
-        }
+        self.queue.uncork();
     }
 }
 

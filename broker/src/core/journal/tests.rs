@@ -35,6 +35,7 @@ proptest! {
         let (record, whole) = decode(&frame).unwrap();
         prop_assert_eq!(whole, frame.len());
         prop_assert_eq!(whole, entry.frame_bytes());
+        prop_assert_eq!(decode_held(&frame), Ok((record.clone(), whole)));
         prop_assert_eq!(record, Record {
             offset, time_ms, kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), payload: &payload,
             is_purged: false,
@@ -43,7 +44,7 @@ proptest! {
 
     #[test]
     fn strange_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (decode(&bytes), decode_header(&bytes), last_record_in(&bytes, 3), seal(&mut bytes.clone(), 1));
+        let _ = (decode(&bytes), decode_held(&bytes), decode_header(&bytes), last_record_in(&bytes, 3), seal(&mut bytes.clone(), 1));
     }
 }
 

@@ -23,7 +23,10 @@ use crate::{
         journal::{Record, RecordKind, split_bench_payload},
         principal::Who,
     },
-    shell::journal::{Batch, Filter, Item},
+    shell::{
+        clock,
+        journal::{Batch, Filter, Item},
+    },
 };
 
 /// How long after a reader's progress the store has its place. A power cut, or a disk that takes no file of places, repeats what was
@@ -88,13 +91,13 @@ where
     }
 
     /// A reader that got on has its place written down before it hears more, and within [`KEEP_WAIT`] in the store too.
-    pub(super) fn look_at_place(&mut self, now: Instant) {
+    pub(super) fn look_at_place(&mut self) {
         let place = self.session.place();
         if let Some(place) = place {
             self.write_place(place);
         }
         if place != self.kept_place && self.keep_at.is_none() {
-            self.keep_at = Some(now + KEEP_WAIT);
+            self.keep_at = Some(clock::mono() + KEEP_WAIT);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::catalog::{Catalog, Mark};
 use super::segment::{Scan, Step};
 use super::tail::Commit;
-use crate::core::journal::{Record, RecordKind, decode};
+use crate::core::journal::{Record, RecordKind, decode_held};
 use protocol::hole::{Cause, Causes};
 use std::sync::Arc;
 
@@ -277,7 +277,8 @@ impl Reader {
                 },
             };
             // What was sealed in this process decodes; if it did not, the disk would say so.
-            let Ok((record, whole)) = decode(commit.frames.get(at..).unwrap_or_default()) else {
+            let Ok((record, whole)) = decode_held(commit.frames.get(at..).unwrap_or_default())
+            else {
                 break;
             };
             scanned += whole;

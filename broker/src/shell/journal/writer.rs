@@ -2,7 +2,8 @@
 
 use super::ahead::Ahead;
 use super::catalog::{Catalog, Mark};
-use super::promise::{Promise, wake_all};
+use super::promise::wake_all;
+use super::queue::{Job, Load, Outlet};
 use super::tail::Commit;
 use super::{AppendError, CommitStats, Durability, Sizes, recover};
 use crate::core::journal;
@@ -11,32 +12,15 @@ use anyhow::Context as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// The most bytes of one commit. Larger commits gain nothing: past this the disk's bandwidth counts, not its latency.
-const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+use tokio::sync::{Semaphore, watch};
 
 /// How long a commit pauses for more, if fewer are there than in the one before: those who were just answered are about to send again.
 /// Every commit costs the same few system calls and wake-ups, whoever shares it. A lone publisher never waits.
 const GATHER_PAUSE: Duration = Duration::from_micros(100);
 /// So often, as long as each pause brings some: all in all less than most disks take to sync.
 const GATHER_PAUSES_MAX: usize = 3;
-
-/// Records that want offsets, and someone who waits for them to be durable.
-#[derive(Debug)]
-pub(super) struct Job {
-    /// Encoded, not sealed. None at all is a barrier.
-    pub(super) frames: Vec<u8>,
-    /// How many.
-    pub(super) records: usize,
-    /// Told the first offset, once everything up to here is durable.
-    pub(super) done: Promise,
-    /// Room in the queue, given back when the job is done.
-    pub(super) room: OwnedSemaphorePermit,
-}
 
 /// The segment being written.
 #[derive(Debug)]
@@ -94,30 +78,36 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Write until nobody can append any more, or until the first failure.
-    pub(super) fn run(mut self, queue: &Receiver<Vec<Job>>) {
+    pub(super) fn run(mut self, queue: &Outlet) {
         let mut wakers = Vec::new();
         let mut last_records = 0;
-        while let Ok(mut jobs) = queue.recv() {
-            let mut bytes = drain(queue, &mut jobs);
+        while let Some(mut records) = queue.wait() {
             for _ in 0..GATHER_PAUSES_MAX {
-                let before = records(&jobs);
-                if before >= last_records {
+                if records >= last_records {
                     break;
                 }
                 // Not a wait on the queue, where each arrival would wake us. Nothing breaks if it ends early.
                 std::thread::park_timeout(GATHER_PAUSE);
-                bytes = drain(queue, &mut jobs);
-                if records(&jobs) == before {
+                let before = std::mem::replace(&mut records, queue.records());
+                if records == before {
                     break;
                 }
             }
-            last_records = records(&jobs);
-            match self.commit(&mut jobs, bytes) {
-                Ok(offsets) => {
-                    for (job, offset) in jobs.into_iter().zip(offsets) {
-                        drop(job.room);
+            let Load {
+                frames,
+                records,
+                jobs,
+                room,
+            } = queue.take();
+            last_records = records;
+            match self.commit(frames) {
+                Ok(first) => {
+                    drop(room);
+                    let mut offset = first;
+                    for Job { records, done } in jobs {
                         // Nobody has to wait: an append that was given up is durable all the same.
-                        wakers.extend(job.done.keep(Ok(offset)));
+                        wakers.extend(done.keep(Ok(offset)));
+                        offset += records as u64;
                     }
                     wake_all(&mut wakers);
                 }
@@ -134,8 +124,8 @@ impl Writer {
         let _ = self.active.cut();
     }
 
-    /// Make `jobs` durable, all or none; the first offset of each.
-    fn commit(&mut self, jobs: &mut [Job], bytes: usize) -> anyhow::Result<Vec<u64>> {
+    /// Make records durable, all or none; the offset of the first.
+    fn commit(&mut self, mut frames: Vec<u8>) -> anyhow::Result<u64> {
         let is_asked = self.status.roll.swap(false, Ordering::Relaxed);
         let is_due = is_asked && self.active.next > self.active.first;
         if is_due || self.active.end_bytes >= self.sizes.segment_bytes {
@@ -143,32 +133,26 @@ impl Writer {
             self.active = recover::start(&self.catalog, self.active.next)?;
             self.drop_oldest();
         }
-        let mut next = self.active.next;
-        let mut offsets = Vec::with_capacity(jobs.len());
-        let mut buffer = Vec::with_capacity(bytes);
-        for job in jobs {
-            offsets.push(next);
-            next += journal::seal(&mut job.frames, next).context("seal records")?;
-            buffer.extend_from_slice(&job.frames);
+        let first = self.active.next;
+        if frames.is_empty() {
+            return Ok(first); // Barriers alone: what came before them is durable already.
         }
-        if buffer.is_empty() {
-            return Ok(offsets); // Barriers alone: what came before them is durable already.
-        }
+        let next = first + journal::seal(&mut frames, first).context("seal records")?;
+        let bytes = super::segment::length(frames.len());
         self.ahead
             .take(
                 &self.active.file,
                 self.active.first,
                 self.active.end_bytes,
-                super::segment::length(buffer.len()),
+                bytes,
                 self.status.ballast.get(),
             )
             .context("write journal")?;
         self.active
             .file
-            .write_all_at(&buffer, self.active.end_bytes)
+            .write_all_at(&frames, self.active.end_bytes)
             .context("write journal")?;
         self.sync()?;
-        let (first, bytes) = (self.active.next, super::segment::length(buffer.len()));
         self.active.end_bytes += bytes;
         self.active.next = next;
         self.status.count(|stats| {
@@ -180,7 +164,7 @@ impl Writer {
         self.catalog.tail().push(Commit {
             first,
             next,
-            frames: Arc::new(buffer),
+            frames: Arc::new(frames),
         });
         self.catalog
             .publish(self.active.first, self.active.end_bytes, next);
@@ -192,7 +176,7 @@ impl Writer {
                 position: self.active.end_bytes,
             },
         );
-        Ok(offsets)
+        Ok(first)
     }
 
     /// A sealed segment ends with its last record, before there is one behind it.
@@ -245,10 +229,11 @@ impl Writer {
 
     /// Nothing is tried again: after a failed fsync the kernel may call pages clean that never reached the disk, so a
     /// second fsync that succeeds proves nothing.
-    fn fail(self, queue: &Receiver<Vec<Job>>, jobs: Vec<Job>) {
+    fn fail(self, queue: &Outlet, jobs: Vec<Job>) {
         self.status.failed.send_replace(true);
         self.budget.close();
-        for job in jobs.into_iter().chain(queue.try_iter().flatten()) {
+        let queued = queue.end().into_iter().flat_map(|load| load.jobs);
+        for job in jobs.into_iter().chain(queued) {
             wake_all(
                 &mut job
                     .done
@@ -258,23 +243,4 @@ impl Writer {
             );
         }
     }
-}
-
-fn records(jobs: &[Job]) -> usize {
-    jobs.iter().map(|job| job.records).sum()
-}
-
-/// Everything queued behind the first jobs, up to the size of one commit; the bytes of all.
-fn drain(queue: &Receiver<Vec<Job>>, jobs: &mut Vec<Job>) -> usize {
-    let mut bytes: usize = jobs.iter().map(|job| job.frames.len()).sum();
-    while bytes < COMMIT_BYTES_MAX {
-        match queue.try_recv() {
-            Ok(more) => {
-                bytes += more.iter().map(|job| job.frames.len()).sum::<usize>();
-                jobs.extend(more);
-            }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-        }
-    }
-    bytes
 }
