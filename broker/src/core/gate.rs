@@ -199,6 +199,12 @@ impl Session {
         self.wire.effects.pop_front()
     }
 
+    /// Whether it asks for anything.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.wire.effects.is_empty()
+    }
+
     /// When [`Session::handle_timeout`] wants to be called. It may change with every call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

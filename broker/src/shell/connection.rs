@@ -295,9 +295,10 @@ where
 
     /// Looks at everything once. Pending only if nothing at all has happened.
     fn look(&mut self, context: &mut Context<'_>) -> Poll<Look> {
+        let mut has_answered = self.look_at_pending(context);
         let mut is_news = self.look_at_work(context);
         match self.write(context) {
-            Poll::Ready(Ok(())) => is_news = true,
+            Poll::Ready(Ok(())) => has_answered = true,
             Poll::Ready(Err(_)) => return Poll::Ready(Look::Broken("writing failed")),
             Poll::Pending => {}
         }
@@ -306,7 +307,7 @@ where
             Poll::Ready(Err(_)) => return Poll::Ready(Look::Broken("reading failed")),
             Poll::Pending => {}
         }
-        if is_news {
+        if is_news || has_answered && !self.is_settled() {
             return Poll::Ready(Look::News);
         }
         ready!(self.wait(context));
@@ -319,10 +320,18 @@ where
         Poll::Ready(Look::News)
     }
 
-    /// What was stored, what was ordered, and what is to be sent.
+    /// Whether another look would find nothing that this one did not: answers were given and written, and nothing waited for that.
+    fn is_settled(&mut self) -> bool {
+        self.session.output().is_empty()
+            && self.input.is_empty()
+            && self.link.is_none()
+            && self.feeder.is_none()
+            && !self.session.has_effects()
+    }
+
+    /// What was ordered, and what is to be sent.
     fn look_at_work(&mut self, context: &mut Context<'_>) -> bool {
-        let mut is_news = self.look_at_pending(context);
-        is_news |= self.look_at_journal(context);
+        let mut is_news = self.look_at_journal(context);
         self.look_at_place();
         if let Some(online) = &mut self.online
             && !online.is_told
@@ -356,6 +365,7 @@ where
         is_news
     }
 
+    /// What was stored.
     fn look_at_pending(&mut self, context: &mut Context<'_>) -> bool {
         if self.pending.is_empty() {
             return false;
