@@ -12,6 +12,7 @@ mod certificate;
 mod clerk;
 mod command;
 mod dispatcher;
+mod events;
 mod health;
 mod identity;
 mod intake;
@@ -76,6 +77,7 @@ pub(crate) use bundle::kind_word;
 pub use bundle::{AddError, Added};
 pub use command::SubmitError;
 pub use dispatcher::StatementRefused;
+pub use events::Queued;
 pub use health::Health;
 pub use identity::No;
 pub use purge::Purge;
@@ -394,17 +396,6 @@ impl Plane {
             }
             Subject::Host(_) | Subject::Sandbox(..) => Ok(grant),
         }
-    }
-
-    /// Takes batches of a sandbox's events, whose stream's id is at hand; answers for each, in their order, when all of them are durable.
-    pub async fn accept_events(
-        &self,
-        host: &HostId,
-        sandbox: &SandboxId,
-        stream: [u8; 16],
-        payloads: &[Vec<u8>],
-    ) -> Vec<Accepted> {
-        self.take_events(host, sandbox, stream, payloads).await
     }
 
     /// Takes a host's report; answers when it is durable and the store has followed it.

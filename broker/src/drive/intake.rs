@@ -1,19 +1,19 @@
-//! What the gate hands in: batches and reports. Durable first, acknowledged after.
+//! What the gate hands in. Durable first, acknowledged after: batches are in [`super::events`], reports here.
 
 use std::time::Duration;
 
 use protocol::{
     id::{HostId, SandboxId},
     report::{self, News, Report},
-    stream::{self, Batch},
+    stream,
     time::UnixMillis,
 };
 use tokio::time::timeout;
 
-use super::{Accepted, Plane, clerk::Note, lock};
+use super::{Accepted, Plane, clerk::Note, events::BatchMark, lock};
 use crate::{
     core::{
-        dedup::{Fingerprints, Sighting},
+        dedup::Sighting,
         journal::{Entry, RecordKind},
     },
     shell::{
@@ -25,115 +25,7 @@ use crate::{
 /// How long a payload may wait for room in the journal's queue. Past that the disk does not keep up, and the sender is told so.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// What tells batches of one stream apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BatchMark {
-    pub(super) epoch: u64,
-    pub(super) batch: u64,
-    pub(super) fingerprint: u64,
-}
-
-impl BatchMark {
-    /// Reads a batch's head, strictly, and that it belongs to this stream.
-    pub(super) fn read(
-        fingerprints: &Fingerprints,
-        stream: &[u8; 16],
-        payload: &[u8],
-    ) -> Option<Self> {
-        Self::of(fingerprints, stream, &Batch::parse(payload).ok()?)
-    }
-
-    /// The same for a head whose body was purged.
-    pub(super) fn read_head(
-        fingerprints: &Fingerprints,
-        stream: &[u8; 16],
-        head: &[u8],
-    ) -> Option<Self> {
-        Self::of(fingerprints, stream, &Batch::parse_head(head).ok()?)
-    }
-
-    fn of(fingerprints: &Fingerprints, stream: &[u8; 16], batch: &Batch<'_>) -> Option<Self> {
-        (*batch.head.stream == *stream).then(|| Self {
-            epoch: batch.head.epoch,
-            batch: batch.head.batch,
-            fingerprint: fingerprints.of(batch.head_bytes),
-        })
-    }
-}
-
 impl Plane {
-    pub(super) async fn take_events(
-        &self,
-        host: &HostId,
-        sandbox: &SandboxId,
-        stream: [u8; 16],
-        payloads: &[Vec<u8>],
-    ) -> Vec<Accepted> {
-        let time = self.now();
-        let marked: Vec<_> = payloads
-            .iter()
-            .map(|payload| {
-                let mark = BatchMark::read(&self.inner.fingerprints, &stream, payload)?;
-                let entry = entry(RecordKind::Event, (host, Some(sandbox)), time, payload);
-                Some((mark, entry))
-            })
-            .collect();
-        let entries = marked.iter().flatten().map(|(_, entry)| entry);
-        let bytes = entries.map(Entry::frame_bytes).sum();
-        if bytes == 0 {
-            return vec![Accepted::Malformed; payloads.len()];
-        }
-        let all = |accepted| {
-            let answer = |mark: &Option<_>| mark.as_ref().map_or(Accepted::Malformed, |_| accepted);
-            marked.iter().map(answer).collect()
-        };
-        // Before it is remembered: what was seen and is not journaled would pass for a repeat.
-        if self.room().refuse(Waits::Event).is_some() {
-            return all(Accepted::Busy);
-        }
-        let mut slot = match self.place(self.journal(), bytes).await {
-            Ok(slot) => slot,
-            Err(refused) => return all(refused),
-        };
-        let (mut accepted, ticket) = {
-            let mut tables = lock(&self.inner.tables);
-            let accepted: Vec<_> = marked
-                .iter()
-                .map(|marked| {
-                    let Some((mark, entry)) = marked else {
-                        return Accepted::Malformed;
-                    };
-                    let seen = tables.events.observe(
-                        host.as_str(),
-                        sandbox.as_str(),
-                        mark.epoch,
-                        mark.batch,
-                        mark.fingerprint,
-                    );
-                    match seen {
-                        Sighting::New if slot.push(entry).is_err() => Accepted::Failed,
-                        Sighting::New => Accepted::Stored,
-                        Sighting::Redelivery => Accepted::Again,
-                        Sighting::Fork => Accepted::Fork,
-                    }
-                })
-                .collect();
-            // With nothing pushed, this waits for what was pushed before: the first delivery may still be on its way to disk.
-            (accepted, slot.submit())
-        };
-        if accepted.contains(&Accepted::Fork) {
-            self.note_fork(host, Some(sandbox));
-        }
-        if ticket.await.is_err() {
-            for one in &mut accepted {
-                if matches!(one, Accepted::Stored | Accepted::Again) {
-                    *one = Accepted::Failed;
-                }
-            }
-        }
-        accepted
-    }
-
     pub(super) async fn take_report(&self, host: &HostId, payload: Vec<u8>) -> Accepted {
         let keys = self.report_keys(host);
         let publics: Vec<_> = keys.iter().map(|key| key.key).collect();
@@ -263,7 +155,7 @@ impl Plane {
     }
 
     /// Somebody signed two things under one number: a bug of theirs, a restored snapshot, or a lie.
-    fn note_fork(&self, host: &HostId, sandbox: Option<&SandboxId>) {
+    pub(super) fn note_fork(&self, host: &HostId, sandbox: Option<&SandboxId>) {
         let subject =
             sandbox.map_or_else(|| host.to_string(), |sandbox| format!("{host}/{sandbox}"));
         if !lock(&self.inner.tables).note_fork(&subject) {
@@ -285,7 +177,7 @@ impl Plane {
 }
 
 /// What is to be journaled of this host, and of this sandbox.
-fn entry<'a>(
+pub(super) fn entry<'a>(
     kind: RecordKind,
     (host, sandbox): (&'a HostId, Option<&'a SandboxId>),
     time: UnixMillis,

@@ -10,7 +10,7 @@ use protocol::{
     time::UnixMillis,
 };
 
-use super::{Plane, Tables, intake::BatchMark, lock};
+use super::{Plane, Tables, events::BatchMark, lock};
 use crate::{
     core::journal::RecordKind,
     shell::journal::{Filter, Item, OwnedRecord},

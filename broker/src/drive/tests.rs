@@ -259,7 +259,7 @@ fn audit_names(plane: &Plane) -> Vec<String> {
 
 async fn accept(plane: &Plane, sandbox: &SandboxId, payload: Vec<u8>) -> Accepted {
     let accepted = plane
-        .accept_events(&edge(), sandbox, stream_id(&edge(), sandbox), &[payload])
+        .accept_events((&edge(), sandbox), stream_id(&edge(), sandbox), &[payload])
         .await;
     let [accepted] = accepted[..] else {
         panic!("one answer for each");
@@ -282,7 +282,7 @@ async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
         two.clone(),
     ];
     let accepted = plane
-        .accept_events(&edge(), &build(), stream, &together)
+        .accept_events((&edge(), &build()), stream, &together)
         .await;
     assert_eq!(
         accepted,
@@ -296,7 +296,7 @@ async fn of_batches_that_come_together_each_has_its_own_answer_and_place() {
     );
     let rubbish = [b"rubbish".to_vec(), Vec::new()];
     let accepted = plane
-        .accept_events(&edge(), &build(), stream, &rubbish)
+        .accept_events((&edge(), &build()), stream, &rubbish)
         .await;
     assert_eq!(accepted, [Accepted::Malformed; 2]);
     let payloads: Vec<_> = records(&plane)

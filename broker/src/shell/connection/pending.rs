@@ -7,9 +7,27 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{core::gate::Ticket, drive::Accepted};
+use crate::{
+    core::gate::Ticket,
+    drive::{Accepted, Queued},
+};
 
-type Storing = Pin<Box<dyn Future<Output = Vec<Accepted>> + Send>>;
+/// Payloads that are stored together.
+pub(super) enum Storing {
+    /// In the journal's queue.
+    Queued(Queued),
+    /// They wait for room there, or for more than the journal.
+    Waiting(Pin<Box<dyn Future<Output = Vec<Accepted>> + Send>>),
+}
+
+impl Storing {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Vec<Accepted>> {
+        match self {
+            Self::Queued(queued) => Pin::new(queued).poll(context),
+            Self::Waiting(waiting) => waiting.as_mut().poll(context),
+        }
+    }
+}
 
 /// What is being stored for one connection. As many as its session lets in.
 #[derive(Default)]
@@ -19,12 +37,14 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Some that are stored together: what becomes of each comes in the same order.
-    pub(super) fn push(
-        &mut self,
-        tickets: Vec<Ticket>,
-        storing: impl Future<Output = Vec<Accepted>> + Send + 'static,
-    ) {
-        self.storing.push((tickets, Box::pin(storing)));
+    pub(super) fn push(&mut self, tickets: Vec<Ticket>, storing: Storing) {
+        self.storing.push((tickets, storing));
+    }
+
+    /// Whether something has no place in the journal's queue yet: what comes later must not overtake it.
+    pub(super) fn is_waiting(&self) -> bool {
+        let mut storing = self.storing.iter();
+        storing.any(|(_, storing)| matches!(storing, Storing::Waiting(_)))
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -38,7 +58,7 @@ impl Pending {
         mut tell: impl FnMut(Ticket, Accepted),
     ) {
         self.storing
-            .retain_mut(|(tickets, storing)| match storing.as_mut().poll(context) {
+            .retain_mut(|(tickets, storing)| match storing.poll(context) {
                 Poll::Ready(accepted) => {
                     debug_assert_eq!(tickets.len(), accepted.len());
                     let answers = tickets.iter().zip(accepted);
