@@ -44,7 +44,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::ServeFlags;
+use crate::config::{Config, ServeFlags};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -224,10 +224,20 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether this is the broker itself, which wants every processor; everything else is one conversation.
-    #[must_use]
-    pub fn is_server(&self) -> bool {
-        matches!(self.command, Command::Serve(_))
+    /// What to run with, if this is the broker itself, to be given to [`serve`]; everything else is one conversation.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn server(&self) -> anyhow::Result<Option<Config>> {
+        let Command::Serve(flags) = &self.command else {
+            return Ok(None);
+        };
+        let socket = self.shared.socket.clone();
+        let flags = ServeFlags {
+            socket,
+            ..flags.clone()
+        };
+        Config::load(flags).map(Some)
     }
 
     /// The exit code of an error.
@@ -245,7 +255,6 @@ impl Cli {
     /// What failed, to be printed once.
     pub async fn execute(self) -> anyhow::Result<u8> {
         let mut context = match self.command {
-            Command::Serve(flags) => return serve(flags, self.shared.socket).await,
             Command::Completions { shell } => return completions(shell),
             _ => Context::new(&self.shared),
         };
@@ -278,8 +287,11 @@ impl Cli {
     }
 }
 
-async fn serve(flags: ServeFlags, socket: Option<PathBuf>) -> anyhow::Result<u8> {
-    let config = crate::config::Config::load(ServeFlags { socket, ..flags })?;
+/// Is the broker until it is stopped; the exit code.
+///
+/// # Errors
+/// What failed, to be printed once.
+pub async fn serve(config: Config) -> anyhow::Result<u8> {
     crate::shell::log::start(config.log.as_deref(), config.log_format)?;
     crate::serve::serve(config).await?;
     Ok(0)

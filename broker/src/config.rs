@@ -11,6 +11,7 @@ pub use tls::RawTls;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -49,6 +50,8 @@ const DISK_RESERVE_MIB: u64 = 256;
 const DISK_RESERVE_MIB_MIN: u64 = 16;
 /// The most, in MiB: a tebibyte. Of any disk it is an eighth at most.
 const DISK_RESERVE_MIB_MAX: u64 = 1024 * 1024;
+/// The most threads that may serve connections: past this they stand in each other's way.
+const WORKERS_MAX: usize = 256;
 /// Ranges of load balancers: each connection is compared with all.
 const NETWORKS_MAX: usize = 64;
 /// The longest configuration file, in bytes.
@@ -72,6 +75,9 @@ pub struct ServeFlags {
     /// When a message counts as kept: `fsync` survives a power cut, `os` the end of the broker only [default: fsync]
     #[arg(long, env = "OUTHAUL_DURABILITY", value_name = "fsync|os")]
     pub durability: Option<String>,
+    /// Threads that serve connections, beside the journal's own [default: one fewer than there are processors, at least 1]
+    #[arg(long, env = "OUTHAUL_WORKERS", value_name = "COUNT")]
+    pub workers: Option<usize>,
     /// Load balancers before the broker, as ranges of addresses: each must begin a connection with a PROXY header, version 2
     #[arg(
         long,
@@ -162,6 +168,8 @@ pub struct RawConfig {
     pub public_address: Option<String>,
     /// `fsync` or `os`.
     pub durability: Option<String>,
+    /// Threads that serve connections.
+    pub workers: Option<usize>,
     /// Hours that a host may be away after its last token ended.
     pub recovery_window_hours: Option<u64>,
     /// Seconds that a host's connection token lives.
@@ -207,6 +215,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// When a message counts as kept.
     pub durability: Durability,
+    /// Threads that serve connections.
+    pub workers: usize,
     /// How long a host may be away after its last token ended.
     pub recovery_window: Duration,
     /// How long a host's connection token lives.
@@ -285,6 +295,7 @@ impl RawConfig {
             listen: self.listen.or(below.listen),
             public_address: self.public_address.or(below.public_address),
             durability: self.durability.or(below.durability),
+            workers: self.workers.or(below.workers),
             recovery_window_hours: self.recovery_window_hours.or(below.recovery_window_hours),
             token_life_s: self.token_life_s.or(below.token_life_s),
             install_key_hours: self.install_key_hours.or(below.install_key_hours),
@@ -316,6 +327,7 @@ impl From<ServeFlags> for RawConfig {
             listen: flags.listen,
             public_address: flags.public_address,
             durability: flags.durability,
+            workers: flags.workers,
             recovery_window_hours: flags.recovery_window_hours,
             token_life_s: flags.token_life_s,
             install_key_hours: flags.install_key_hours,
@@ -363,6 +375,7 @@ impl TryFrom<RawConfig> for Config {
             is_public_address_set,
             tls: raw.tls.unwrap_or_default().try_into()?,
             durability: parse_durability(raw.durability.as_deref().unwrap_or("fsync"))?,
+            workers: workers(raw.workers.unwrap_or_else(default_workers))?,
             recovery_window: hours(
                 "recovery_window_hours",
                 raw.recovery_window_hours.unwrap_or(RECOVERY_WINDOW_HOURS),
@@ -524,6 +537,20 @@ fn parse_networks(ranges: &[String]) -> anyhow::Result<Vec<Network>> {
         range.parse().with_context(read)
     };
     ranges.iter().map(parse).collect()
+}
+
+/// The journal's thread has a processor of its own. Where threads share theirs, each message costs more of them: they wake each other,
+/// and carry what they know of a connection from one to the other.
+fn default_workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    processors.saturating_sub(1).clamp(1, WORKERS_MAX)
+}
+
+fn workers(count: usize) -> anyhow::Result<usize> {
+    if !(1..=WORKERS_MAX).contains(&count) {
+        bail!("workers is {count}; allowed is 1 to {WORKERS_MAX}");
+    }
+    Ok(count)
 }
 
 fn parse_durability(text: &str) -> anyhow::Result<Durability> {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use broker::cli::Cli;
+use broker::cli::{Cli, serve};
 use clap::Parser as _;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -33,13 +33,17 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<u8> {
-    let mut builder = if cli.is_server() {
-        Builder::new_multi_thread()
-    } else {
-        Builder::new_current_thread()
-    };
-    let runtime = builder.enable_all().build().context("start runtime")?;
-    runtime.block_on(cli.execute())
+    match cli.server()? {
+        Some(config) => {
+            let mut builder = Builder::new_multi_thread();
+            runtime(builder.worker_threads(config.workers))?.block_on(serve(config))
+        }
+        None => runtime(&mut Builder::new_current_thread())?.block_on(cli.execute()),
+    }
+}
+
+fn runtime(builder: &mut Builder) -> anyhow::Result<Runtime> {
+    builder.enable_all().build().context("start runtime")
 }
 
 fn is_reader_gone(error: &anyhow::Error) -> bool {

@@ -39,6 +39,7 @@ fn every_default_that_the_example_shows_is_the_one_that_holds() {
         data_dir: None,
         socket: None,
         public_address: None,
+        workers: None,
         ..RawConfig::from_toml(&uncommented()).unwrap()
     };
     let mut shown: Config = raw.clone().try_into().unwrap();
@@ -91,6 +92,19 @@ fn an_unknown_key_is_refused_with_its_name_its_file_and_what_is_allowed() {
         error.contains("max_conections") && error.contains("max_connections"),
         "{error}"
     );
+}
+
+#[test]
+fn there_is_a_thread_for_connections_and_no_more_than_make_sense() {
+    assert_eq!(config("workers = 7\n").unwrap().workers, 7);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let default = config("").unwrap().workers;
+    assert_eq!(default, (processors - 1).clamp(1, WORKERS_MAX));
+    for wrong in [0, WORKERS_MAX + 1] {
+        let error = config(&format!("workers = {wrong}\n")).unwrap_err();
+        let expected = format!("workers is {wrong}; allowed is 1 to 256");
+        assert_eq!(error.to_string(), expected);
+    }
 }
 
 #[test]

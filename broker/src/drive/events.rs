@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// So many batches, or fewer, wait for others that are about to come before the journal's writer is woken; more are worth it.
+const FEW: usize = 8;
+
 /// What tells batches of one stream apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchMark {
@@ -118,6 +121,9 @@ impl Plane {
             return Some(Queued { accepted, ticket });
         }
         let slot = self.journal().try_reserve(marked.bytes())?;
+        if payloads.len() <= FEW {
+            self.journal().cork_for_turn();
+        }
         Some(self.queue_marked(whose, &marked, slot))
     }
 

@@ -43,6 +43,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::yield_now;
 use writer::{Status, Writer};
 
 /// A segment that has reached this is followed by the next, in bytes: small enough to remove and to recover quickly, large
@@ -277,6 +278,20 @@ impl Journal {
         }
     }
 
+    /// Holds back what is submitted until the runtime, in which this is called, has been through all that is ready now: the publishes of
+    /// many connections are one piece of work then, and the writer is woken once. A writer that is at work comes by itself.
+    pub fn cork_for_turn(&self) {
+        if self.inner.queue.begin_turn() {
+            let turn = Turn {
+                queue: Arc::clone(&self.inner.queue),
+            };
+            tokio::spawn(async move {
+                yield_now().await;
+                drop(turn);
+            });
+        }
+    }
+
     /// The next offset to be committed: everything before it is readable. Wait on it for news.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
@@ -401,6 +416,17 @@ pub struct Cork {
 impl Drop for Cork {
     fn drop(&mut self) {
         self.queue.uncork();
+    }
+}
+
+/// A turn of the runtime, which ends when this is dropped, also if the runtime does.
+struct Turn {
+    queue: Arc<Queue>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.queue.end_turn();
     }
 }
 

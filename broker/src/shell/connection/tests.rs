@@ -4,6 +4,7 @@ mod deaf;
 mod fairness;
 mod readers;
 mod rights;
+mod room;
 
 use protocol::{
     command::{self, Command, Content, Launch, Limits, Order},

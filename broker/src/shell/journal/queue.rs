@@ -60,6 +60,8 @@ struct Held {
     frames_bytes: usize,
     /// As long as there are any, what is pushed is not to be taken for it.
     corks: usize,
+    /// One of them is for a turn.
+    is_turn: bool,
     /// What lies here may be taken.
     is_loose: bool,
     /// The writer waits, and nobody has woken it.
@@ -107,11 +109,34 @@ impl Queue {
         self.loosen(held);
     }
 
+    /// Corks it for a turn, if the writer would have to be woken and there is no turn yet.
+    pub(super) fn begin_turn(&self) -> bool {
+        let mut held = self.held();
+        let begins = held.is_awaited && !held.is_turn;
+        if begins {
+            held.is_turn = true;
+            held.corks += 1;
+        }
+        begins
+    }
+
+    /// Takes that cork off.
+    pub(super) fn end_turn(&self) {
+        self.held().is_turn = false;
+        self.uncork();
+    }
+
     /// Nothing more will be submitted.
     pub(super) fn close(&self) {
         let mut held = self.held();
         held.is_closed = true;
         self.loosen(held);
+    }
+
+    /// Whether the writer waits, and nobody has woken it.
+    #[cfg(test)]
+    pub(super) fn is_awaited(&self) -> bool {
+        self.held().is_awaited
     }
 
     fn loosen(&self, mut held: MutexGuard<'_, Held>) {
@@ -266,11 +291,11 @@ mod tests {
         let _ticket = world.push(b"a", 1);
         std::thread::scope(|scope| {
             let taken = scope.spawn(|| world.outlet.wait().map(|_| world.outlet.take().records));
-            while !world.queue.held().is_awaited {
+            while !world.queue.is_awaited() {
                 std::thread::yield_now();
             }
             let _other = world.push(b"b", 1);
-            assert!(world.queue.held().is_awaited);
+            assert!(world.queue.is_awaited());
             world.queue.uncork();
             assert_eq!(taken.join().unwrap(), Some(2));
         });

@@ -3,6 +3,7 @@
 mod live;
 mod prepared;
 mod retention;
+mod submit;
 
 use super::*;
 use crate::core::journal::{HEADER_BYTES, PAYLOAD_BYTES_MAX, RecordKind};
@@ -563,29 +564,4 @@ async fn entries_beyond_a_limit_are_refused_and_harm_nothing() {
     slot.push(&entry(b"fits")).unwrap();
     assert_eq!(slot.push(&entry(b"does not")), Err(AppendError::TooLarge));
     assert_eq!(slot.submit().await, Ok(1));
-}
-
-#[tokio::test]
-async fn what_is_submitted_under_a_cork_is_one_commit_in_the_order_of_submission() {
-    let dir = TempDir::new().unwrap();
-    let journal = open(&dir);
-    let mut tickets = Vec::new();
-    let cork = journal.cork();
-    for number in 0..20_u64 {
-        let payload = format!("number{number:04}");
-        let entry = entry(payload.as_bytes());
-        let mut slot = journal.reserve(entry.frame_bytes()).await.unwrap();
-        slot.push(&entry).unwrap();
-        tickets.push(slot.submit());
-    }
-    assert_eq!(journal.commit_stats().commits, 0);
-    // Two may hold at once; whoever lets go first, lets go of everything.
-    let other = journal.cork();
-    drop(cork);
-    for (offset, ticket) in (0..).zip(tickets) {
-        assert_eq!(ticket.await, Ok(offset));
-    }
-    assert_eq!(journal.commit_stats().commits, 1);
-    drop(other);
-    fill(&journal, 20..21).await;
 }
