@@ -201,3 +201,23 @@ impl Plane {
         Queued { accepted, ticket }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::journal::AppendError;
+
+    #[tokio::test]
+    async fn what_did_not_reach_the_disk_is_not_acknowledged() {
+        use Accepted::{Again, Failed, Fork, Malformed, Stored};
+        let all = vec![Stored, Again, Fork, Malformed];
+        let told = |answer| {
+            let accepted = all.clone();
+            let ticket = Some(Ticket::kept(answer));
+            Queued { accepted, ticket }
+        };
+        assert_eq!(told(Ok(7)).await, all);
+        let failed = told(Err(AppendError::Failed)).await;
+        assert_eq!(failed, [Failed, Failed, Fork, Malformed]);
+    }
+}

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::AppendError;
 
-type Answer = Result<u64, AppendError>;
+pub(crate) type Answer = Result<u64, AppendError>;
 
 #[derive(Debug)]
 enum State {
@@ -64,6 +64,16 @@ impl Drop for Promise {
         if let Some(waker) = self.settle(Err(AppendError::Failed)) {
             waker.wake();
         }
+    }
+}
+
+impl Ticket {
+    /// Of a promise that was kept, or broken.
+    #[cfg(test)]
+    pub(crate) fn kept(answer: Answer) -> Self {
+        let (promise, ticket) = promise();
+        promise.settle(answer);
+        ticket
     }
 }
 

@@ -17,7 +17,9 @@ async fn what_is_submitted_in_one_turn_is_one_commit() {
                 let mut slot = journal.try_reserve(entry.frame_bytes()).unwrap();
                 journal.cork_for_turn();
                 slot.push(&entry).unwrap();
-                slot.submit()
+                let ticket = slot.submit();
+                assert!(journal.inner.queue.is_awaited(), "nobody wakes the writer");
+                ticket
             })
             .collect();
         for (offset, ticket) in (20 * (turn - 1)..).zip(tickets) {
