@@ -254,6 +254,9 @@ impl Cli {
     /// # Errors
     /// What failed, to be printed once.
     pub async fn execute(self) -> anyhow::Result<u8> {
+        if let Some(config) = self.server()? {
+            return serve(config).await;
+        }
         let mut context = match self.command {
             Command::Completions { shell } => return completions(shell),
             _ => Context::new(&self.shared),

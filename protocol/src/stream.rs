@@ -394,12 +394,13 @@ impl Verifier {
     /// [`StreamError`]; the verifier stays where it was.
     pub fn check<'a>(&mut self, payload: &'a [u8]) -> Result<Verdict<'a>, StreamError> {
         let batch = Batch::parse(payload)?;
-        if self.seen.heads.contains(&batch.head_hash()) {
+        let hash = batch.head_hash();
+        if self.seen.heads.contains(&hash) {
             return Ok(Verdict::Again);
         }
         self.judge(&batch)?;
         let events = batch.events()?;
-        self.follow(&batch);
+        self.follow(&batch, hash);
         Ok(Verdict::Next(batch.head, events))
     }
 
@@ -409,11 +410,12 @@ impl Verifier {
     /// [`StreamError`]; the verifier stays where it was.
     pub fn check_head(&mut self, head: &[u8]) -> Result<Verdict<'static>, StreamError> {
         let batch = Batch::parse_head(head)?;
-        if self.seen.heads.contains(&batch.head_hash()) {
+        let hash = batch.head_hash();
+        if self.seen.heads.contains(&hash) {
             return Ok(Verdict::Again);
         }
         self.judge(&batch)?;
-        self.follow(&batch);
+        self.follow(&batch, hash);
         Ok(Verdict::Purged(batch.head))
     }
 
@@ -453,12 +455,11 @@ impl Verifier {
         }
     }
 
-    fn follow(&mut self, batch: &Batch<'_>) {
+    fn follow(&mut self, batch: &Batch<'_>, hash: [u8; 32]) {
         let head = &batch.head;
         self.epoch = head.epoch;
         self.next_batch = head.batch.saturating_add(1);
         self.next_event = head.first.saturating_add(head.count);
-        let hash = batch.head_hash();
         self.previous = hash;
         self.closed = head.closing.is_some();
         self.seen.insert(hash);

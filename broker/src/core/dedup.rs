@@ -208,13 +208,13 @@ mod tests {
         let mut table = StreamTable::new();
         for epoch in 1..3 {
             for batch in [3, 1, 2] {
-                let hash = epoch * 10 + batch;
+                let head = epoch * 10 + batch;
                 assert_eq!(
-                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    table.observe("edge-1", "build-7", epoch, batch, head),
                     Sighting::New
                 );
                 assert_eq!(
-                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    table.observe("edge-1", "build-7", epoch, batch, head),
                     Sighting::Redelivery
                 );
                 assert_eq!(
@@ -222,7 +222,7 @@ mod tests {
                     Sighting::Fork
                 );
                 assert_eq!(
-                    table.observe("edge-1", "build-7", epoch, batch, hash),
+                    table.observe("edge-1", "build-7", epoch, batch, head),
                     Sighting::Redelivery
                 );
             }

@@ -161,6 +161,8 @@ impl Writer {
             stats.bytes += bytes;
             stats.commit_records.observe(next - first);
         });
+        // It was added to piece by piece, and what is kept of it is counted by its length.
+        frames.shrink_to_fit();
         self.catalog.tail().push(Commit {
             first,
             next,
