@@ -105,6 +105,10 @@ async fn steps(site: &Site, record: &mut SandboxRecord, order: &Launch) -> Resul
 
 /// The engine. A command may come before it was first reached: the operator connects to both at once.
 async fn reach_engine(site: &Site) -> Result<(Engine, EngineFacts), End> {
+    // The next look may be a minute away, if it has been silent for long.
+    if site.engine().is_none() {
+        site.look_at_engine();
+    }
     let reached = async {
         loop {
             if let Some(engine) = site.engine() {
